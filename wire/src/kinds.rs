@@ -1,0 +1,58 @@
+//! The event kinds that Sotto knows by name.
+
+/// Profile (NIP-01).
+pub const PROFILE: u16 = 0;
+/// Encrypted direct message of old (NIP-04): never sent, guarded by the relay.
+pub const LEGACY_DM: u16 = 4;
+/// Deletion request (NIP-09); inside a seal, "delete for both" (NIP-17).
+pub const DELETION: u16 = 5;
+/// Reaction (NIP-25).
+pub const REACTION: u16 = 7;
+/// Seal (NIP-59): signs and hides the sender. Never on a relay by itself.
+pub const SEAL: u16 = 13;
+/// Text message, a rumor (NIP-17).
+pub const TEXT: u16 = 14;
+/// File message, a rumor (NIP-17).
+pub const FILE: u16 = 15;
+/// Request to vanish (NIP-62).
+pub const VANISH: u16 = 62;
+/// Gift wrap (NIP-59).
+pub const WRAP: u16 = 1059;
+/// Receipt, a rumor of Sotto's own (`docs/protocol/events.md`).
+pub const RECEIPT: u16 = 1451;
+/// List of inbox relays (NIP-17).
+pub const INBOX_RELAYS: u16 = 10050;
+/// List of file servers (BUD-03).
+pub const FILE_SERVERS: u16 = 10063;
+/// Device list, reserved for the sessions.
+pub const DEVICE_LIST: u16 = 10450;
+/// Gift wrap that must not wait and is not stored (NIP-59).
+pub const EPHEMERAL_WRAP: u16 = 21059;
+/// Relay authentication (NIP-42): never stored, never served.
+pub const CLIENT_AUTH: u16 = 22242;
+/// Blossom authorization (BUD-11).
+pub const BLOB_AUTH: u16 = 24242;
+/// Application data (NIP-78): the circle definitions.
+pub const APP_DATA: u16 = 30078;
+/// Key package, reserved for the sessions.
+pub const KEY_PACKAGE: u16 = 30450;
+
+/// Whether only the newest event of an author and kind counts (NIP-01).
+pub fn is_replaceable(kind: u16) -> bool {
+    kind == 0 || kind == 3 || (10_000..20_000).contains(&kind)
+}
+
+/// Whether the event is passed on and never stored (NIP-01).
+pub fn is_ephemeral(kind: u16) -> bool {
+    (20_000..30_000).contains(&kind)
+}
+
+/// Whether only the newest event of an author, kind and `d` tag counts (NIP-01).
+pub fn is_addressable(kind: u16) -> bool {
+    (30_000..40_000).contains(&kind)
+}
+
+/// Whether the kind is a gift wrap, stored or not.
+pub fn is_wrap(kind: u16) -> bool {
+    kind == WRAP || kind == EPHEMERAL_WRAP
+}

@@ -1,0 +1,242 @@
+//! What a relay says to a client (NIP-01, NIP-42, NIP-67).
+
+use bytes::Bytes;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::error::DecodeError;
+use crate::event::Event;
+use crate::ids::{EventId, SubscriptionId};
+use crate::{json as gate, limits};
+
+/// One message from a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RelayFrame {
+    /// `["EVENT", id, event]`.
+    Event(SubscriptionId, Event),
+    /// `["EVENT", id, ...]` whose event did not decode: one bad event ends nothing.
+    BadEvent(SubscriptionId, DecodeError),
+    /// `["OK", event id, accepted, message]`.
+    Ok(EventId, bool, OkMessage),
+    /// `["EOSE", id]`: what was stored has been sent. `complete` is NIP-67's hint, where given:
+    /// true for `finish`, false for `more`.
+    Eose {
+        /// Which subscription.
+        subscription: SubscriptionId,
+        /// Whether the relay says that nothing matching is left.
+        complete: Option<bool>,
+    },
+    /// `["CLOSED", id, message]`: the relay ended the subscription.
+    Closed(SubscriptionId, OkMessage),
+    /// `["NOTICE", message]`, for people.
+    Notice(String),
+    /// `["AUTH", challenge]`.
+    Auth(String),
+}
+
+/// The message of OK and CLOSED: a standard prefix, and the text for people, cut to
+/// [`limits::RELAY_MESSAGE_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OkMessage {
+    /// The machine-readable prefix.
+    pub reason: Reason,
+    /// The whole message as sent. It comes from a stranger: print it only through the printer.
+    pub text: String,
+}
+
+/// The standard prefixes (NIP-01, NIP-42).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No prefix, or one that is not standard.
+    None,
+    /// The relay has it already.
+    Duplicate,
+    /// Proof of work is missing.
+    Pow,
+    /// This key or address may not.
+    Blocked,
+    /// Too fast.
+    RateLimited,
+    /// The event breaks a rule.
+    Invalid,
+    /// Not for this key, even authenticated.
+    Restricted,
+    /// Not before NIP-42 authentication.
+    AuthRequired,
+    /// Passed on to nobody.
+    Mute,
+    /// The relay failed.
+    Error,
+    /// The relay does not do that.
+    Unsupported,
+}
+
+impl Reason {
+    /// The prefix without its colon; empty for [`Reason::None`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Duplicate => "duplicate",
+            Self::Pow => "pow",
+            Self::Blocked => "blocked",
+            Self::RateLimited => "rate-limited",
+            Self::Invalid => "invalid",
+            Self::Restricted => "restricted",
+            Self::AuthRequired => "auth-required",
+            Self::Mute => "mute",
+            Self::Error => "error",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
+    const ALL: [Self; 10] = [
+        Self::Duplicate,
+        Self::Pow,
+        Self::Blocked,
+        Self::RateLimited,
+        Self::Invalid,
+        Self::Restricted,
+        Self::AuthRequired,
+        Self::Mute,
+        Self::Error,
+        Self::Unsupported,
+    ];
+}
+
+impl OkMessage {
+    /// A message of our own: `prefix: text`.
+    pub fn new(reason: Reason, text: &str) -> Self {
+        let text = match reason {
+            Reason::None => text.to_owned(),
+            _ => format!("{}: {text}", reason.as_str()),
+        };
+        Self { reason, text }
+    }
+
+    /// Reads the prefix of a message.
+    pub fn parse(text: &str) -> Self {
+        let reason = text
+            .split_once(':')
+            .and_then(|(prefix, _)| Reason::ALL.into_iter().find(|r| r.as_str() == prefix))
+            .unwrap_or(Reason::None);
+        Self {
+            reason,
+            text: cut(text),
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(limits::RELAY_MESSAGE_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+impl RelayFrame {
+    /// Reads one frame. The frame may be larger than ours would be: an event of
+    /// [`limits::EVENT_BYTES`] and its envelope must fit in [`limits::FRAME_BYTES`].
+    pub fn decode(frame: &Bytes) -> Result<Self, DecodeError> {
+        let text = gate::gate(frame, "frame", limits::FRAME_BYTES)?;
+        let parts: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|_| DecodeError::malformed("frame"))?;
+        let (verb, rest) = parts.split_first().ok_or(DecodeError::malformed("frame"))?;
+        let verb = string(verb, "frame")?;
+        match (verb.as_str(), rest) {
+            ("EVENT", [id, event, ..]) => {
+                let id = subscription(id)?;
+                let bytes = frame.slice_ref(event.get().as_bytes());
+                Ok(match Event::decode(bytes) {
+                    Ok(event) => Self::Event(id, event),
+                    Err(error) => Self::BadEvent(id, error),
+                })
+            }
+            ("OK", [id, accepted, rest @ ..]) => {
+                let id = EventId::from_hex(&string(id, "OK")?)?;
+                let accepted = serde_json::from_str(accepted.get())
+                    .map_err(|_| DecodeError::malformed("OK"))?;
+                Ok(Self::Ok(id, accepted, OkMessage::parse(&message(rest)?)))
+            }
+            ("EOSE", [id, rest @ ..]) => {
+                let hint = rest.first().and_then(|raw| string(raw, "EOSE").ok());
+                let complete = match hint.as_deref() {
+                    Some("finish") => Some(true),
+                    Some("more") => Some(false),
+                    _ => None,
+                };
+                Ok(Self::Eose {
+                    subscription: subscription(id)?,
+                    complete,
+                })
+            }
+            ("CLOSED", [id, rest @ ..]) => Ok(Self::Closed(
+                subscription(id)?,
+                OkMessage::parse(&message(rest)?),
+            )),
+            ("NOTICE", [text, ..]) => Ok(Self::Notice(cut(&string(text, "NOTICE")?))),
+            ("AUTH", [challenge, ..]) => {
+                let challenge = string(challenge, "AUTH")?;
+                if challenge.len() > limits::CHALLENGE_BYTES {
+                    return Err(DecodeError::TooLarge {
+                        what: "challenge",
+                        limit: limits::CHALLENGE_BYTES,
+                    });
+                }
+                Ok(Self::Auth(challenge))
+            }
+            ("EVENT" | "OK" | "EOSE" | "CLOSED" | "NOTICE" | "AUTH", _) => {
+                Err(DecodeError::malformed("frame"))
+            }
+            _ => Err(DecodeError::UnknownFrame),
+        }
+    }
+
+    /// `["EVENT", id, event]` around the event's own bytes.
+    pub fn event(id: &SubscriptionId, event_json: &[u8]) -> String {
+        format!(
+            "[\"EVENT\",{},{}]",
+            json!(id.as_str()),
+            String::from_utf8_lossy(event_json)
+        )
+    }
+
+    /// `["OK", event id, accepted, message]`.
+    pub fn ok(id: &EventId, accepted: bool, message: &str) -> String {
+        json!(["OK", id.to_hex(), accepted, message]).to_string()
+    }
+
+    /// `["EOSE", id]`.
+    pub fn eose(id: &SubscriptionId) -> String {
+        json!(["EOSE", id.as_str()]).to_string()
+    }
+
+    /// `["CLOSED", id, message]`.
+    pub fn closed(id: &SubscriptionId, message: &str) -> String {
+        json!(["CLOSED", id.as_str(), message]).to_string()
+    }
+
+    /// `["NOTICE", message]`.
+    pub fn notice(message: &str) -> String {
+        json!(["NOTICE", message]).to_string()
+    }
+
+    /// `["AUTH", challenge]`.
+    pub fn auth(challenge: &str) -> String {
+        json!(["AUTH", challenge]).to_string()
+    }
+}
+
+fn string(raw: &RawValue, what: &'static str) -> Result<String, DecodeError> {
+    serde_json::from_str(raw.get()).map_err(|_| DecodeError::malformed(what))
+}
+
+fn message(rest: &[&RawValue]) -> Result<String, DecodeError> {
+    rest.first()
+        .map_or_else(|| Ok(String::new()), |raw| string(raw, "message"))
+}
+
+fn subscription(raw: &RawValue) -> Result<SubscriptionId, DecodeError> {
+    SubscriptionId::new(string(raw, "subscription id")?)
+}
