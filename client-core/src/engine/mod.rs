@@ -1,0 +1,3 @@
+//! Every decision of the client, without I/O.
+
+pub mod io;
