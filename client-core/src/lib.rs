@@ -18,3 +18,7 @@ pub mod store;
 pub mod view;
 
 pub use error::{Error, ErrorWord, Result};
+/// What a face needs to name people, places and secrets, so that it imports this crate alone.
+pub use crypto::SecretText;
+pub use wire::relay_url::Origin;
+pub use wire::{Link, PublicKey, RelayUrl, limits};
