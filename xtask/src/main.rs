@@ -1,2 +1,78 @@
-//! placeholder
-fn main() {}
+//! The repository's tasks: `cargo xtask <task>`.
+//!
+//! - [`test`]: everything that must hold before a change lands. Continuous integration runs the
+//!   same command, so what passes here passes there.
+//! - [`layers`] and [`docs`]: what the compiler cannot check: who may import whom, and whether
+//!   the documents still name files and tests that exist.
+//! - [`bench`]: the figures, in one table.
+//! - [`audit`]: known vulnerabilities of what we link.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task runner talks to the person at the terminal and to the log of the build"
+)]
+
+mod audit;
+mod bench;
+mod docs;
+mod layers;
+mod step;
+mod test;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask <task>
+
+Tasks:
+  test [--slow]   formatting, lints, structure, all tests, doc tests, foreign clients
+                  --slow adds the long runs (more seeds, kill loops, a 2 GiB file)
+  bench [ARGS]    measure in release mode; ARGS go to the bench program
+  audit           known vulnerabilities in Cargo.lock
+  check-layers    who imports whom
+  check-docs      paths, links and test names in the documents
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let top = top()?;
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    match (task.as_str(), rest.as_slice()) {
+        ("test", []) => test::run(&top, test::Depth::Ordinary),
+        ("test", [flag]) if flag == "--slow" => test::run(&top, test::Depth::Slow),
+        ("bench", arguments) => bench::run(&top, arguments),
+        ("audit", []) => audit::run(&top),
+        ("check-layers", []) => layers::check(&top),
+        ("check-docs", []) => docs::check(&top),
+        ("" | "help" | "-h" | "--help", []) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("no such task or option\n\n{USAGE}"),
+    }
+}
+
+/// The top folder of the repository. The manifest's folder is known at compile time, so the task
+/// does the same from every subfolder.
+fn top() -> Result<PathBuf> {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(PathBuf::from)
+        .context("xtask lies in a folder of the repository")
+}

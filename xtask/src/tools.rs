@@ -1,0 +1,124 @@
+//! What the build needs from the system, and how it gets there on a fresh Debian machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::step;
+
+/// A program, the Debian packages that bring it, and what needs it.
+struct Tool {
+    program: &'static str,
+    packages: &'static [&'static str],
+    needed_for: &'static str,
+}
+
+const TOOLS: [Tool; 5] = [
+    Tool {
+        program: "cc",
+        packages: &["gcc", "libc6-dev"],
+        needed_for: "SQLCipher, libsecp256k1 and linking",
+    },
+    Tool {
+        program: "make",
+        packages: &["make"],
+        needed_for: "SQLCipher's OpenSSL",
+    },
+    Tool {
+        program: "perl",
+        packages: &["perl"],
+        needed_for: "SQLCipher's OpenSSL",
+    },
+    Tool {
+        program: "node",
+        packages: &["nodejs"],
+        needed_for: "the tests with nostr-tools",
+    },
+    Tool {
+        program: "npm",
+        packages: &["npm"],
+        needed_for: "the tests with nostr-tools",
+    },
+];
+
+/// Rust's own components, by the cargo subcommand that shows them.
+const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
+
+/// Makes sure that every program is there: installs what is missing with apt-get as root,
+/// otherwise fails with the exact command to type.
+pub fn ensure() -> Result<()> {
+    for (subcommand, component) in COMPONENTS {
+        let there = cargo()
+            .args([subcommand, "--version"])
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !there {
+            bail!(
+                "cargo {subcommand} is missing; install it with: rustup component add {component}"
+            );
+        }
+    }
+    let missing: Vec<&Tool> = TOOLS
+        .iter()
+        .filter(|tool| !is_in_path(tool.program))
+        .collect();
+    if missing.is_empty() {
+        println!("cc, make, perl, node, npm, rustfmt and clippy are there");
+        return Ok(());
+    }
+    for tool in &missing {
+        println!("missing: {} (for {})", tool.program, tool.needed_for);
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|tool| tool.packages.iter().copied())
+        .collect();
+    if !is_in_path("apt-get") {
+        bail!("install what Debian calls: {}", packages.join(" "));
+    }
+    if !is_root() {
+        bail!(
+            "install it with: sudo apt-get update && sudo apt-get install {}",
+            packages.join(" ")
+        );
+    }
+    step::succeed(apt().arg("update"))?;
+    step::succeed(
+        apt()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(&packages),
+    )?;
+    match TOOLS.iter().find(|tool| !is_in_path(tool.program)) {
+        Some(tool) => bail!("{} is still missing after the install", tool.program),
+        None => Ok(()),
+    }
+}
+
+/// The cargo that started this program.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Whether a file of that name lies in a folder of `PATH`.
+pub fn is_in_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| is_file(&dir.join(program))))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("-q").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
