@@ -12,8 +12,11 @@
 //! 6. [`view`]: plain read models, in the shape of the command line's objects; [`error`]: the
 //!    stable words.
 
+pub mod client;
+pub mod clock;
 pub mod engine;
 pub mod error;
+pub mod runtime;
 pub mod store;
 pub mod view;
 
