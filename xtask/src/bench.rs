@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::step::succeed;
-use crate::tools::cargo;
+use crate::tools::{cargo, target_dir};
 
 /// Builds the programs and the bench crate in release mode and runs the latter; it finds the
 /// programs, which it starts as whole processes, in `SOTTO_BIN_DIR`.
@@ -27,6 +27,6 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
             .current_dir(top)
             .args(["run", "--release", "--quiet", "--package", "bench", "--"])
             .args(arguments)
-            .env("SOTTO_BIN_DIR", top.join("target/release")),
+            .env("SOTTO_BIN_DIR", target_dir(top)?.join("release")),
     )
 }

@@ -19,7 +19,8 @@ pub enum Depth {
 
 /// Runs every step and stops at the first that fails.
 pub fn run(top: &Path, depth: Depth) -> Result<()> {
-    let target = top.join("target");
+    let target = tools::target_dir(top)?;
+    let programs = target.join("debug");
     let slow = match depth {
         Depth::Ordinary => None,
         Depth::Slow => Some(("SOTTO_SLOW", "1")),
@@ -56,10 +57,10 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
         cargo()
             .current_dir(top)
             .args(["test", "--workspace"])
+            .env("SOTTO_BIN_DIR", &programs)
             .envs(slow),
     )?;
 
-    let programs = target.join("debug");
     let sdk = top.join("interop/nostr-sdk");
     steps.command(
         "formatting of interop/nostr-sdk",

@@ -1,9 +1,9 @@
 //! What the build needs from the system, and how it gets there on a fresh Debian machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::step;
 
@@ -98,6 +98,23 @@ pub fn ensure() -> Result<()> {
 /// The cargo that started this program.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The folder that cargo builds into, wherever the environment or a configuration puts it.
+pub fn target_dir(top: &Path) -> Result<PathBuf> {
+    let metadata = step::output(cargo().current_dir(top).args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+    ]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let folder = metadata
+        .get("target_directory")
+        .and_then(|folder| folder.as_str());
+    Ok(folder
+        .context("cargo metadata names a target directory")?
+        .into())
 }
 
 /// Whether a file of that name lies in a folder of `PATH`.
