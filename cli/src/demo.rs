@@ -1,0 +1,2 @@
+//! `sotto demo`
+pub(crate) async fn run(_context: &mut crate::context::Context) -> crate::context::Ended { Ok(()) }
