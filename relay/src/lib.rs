@@ -1,1 +1,30 @@
-//! placeholder
+//! The relay: stores sealed envelopes and hands them to their recipients, over WebSocket.
+//!
+//! An event travels one way through the stages, one file each:
+//!
+//! 1. [`server`] accepts the connection; [`connection`] turns the socket into frames.
+//! 2. [`ingest`] checks the signature on a worker thread and asks [`policy`], which is pure.
+//! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
+//!    synced first, then the index, then the senders are told.
+//! 4. [`fanout`] passes it on to open subscriptions; [`history`] serves what is stored.
+//! 5. [`retention`] erases what has expired.
+//!
+//! [`policy::may_read`] alone decides who sees an event, on every path out. [`model`] is the
+//! whole relay without sockets. What is promised is listed in `docs/behaviour/relay.md`.
+
+pub mod config;
+pub mod connection;
+pub mod fanout;
+pub mod history;
+pub mod ingest;
+pub mod model;
+pub mod nip11;
+pub mod outbox;
+pub mod pipeline;
+pub mod policy;
+pub mod retention;
+pub mod server;
+pub mod store;
+
+pub use config::Config;
+pub use server::{Relay, ServerError, run};

@@ -1,0 +1,497 @@
+//! The operator's settings: a raw TOML file becomes a checked [`Config`].
+//!
+//! Each field of the raw sections is declared once, with its documentation and its default; the
+//! example file that `sotto-relay init` writes is made from exactly those, so it cannot go stale.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use wire::{PublicKey, RelayUrl, limits};
+
+use crate::policy::{Rules, Writers};
+
+/// Everything a running relay was told, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the program listens. [`crate::Relay::start`] takes a listener and ignores it.
+    pub listen: SocketAddr,
+    /// Where events are kept.
+    pub storage: Storage,
+    /// URLs that this relay goes by, besides the loopback names with the port it listens on.
+    pub urls: Vec<RelayUrl>,
+    /// What NIP-11 says about the operator.
+    pub about: About,
+    /// What is accepted from whom.
+    pub rules: Rules,
+    /// What one connection may cost.
+    pub limits: Limits,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Tells the time in Unix seconds; tests hand in their own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self::new(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            since.map_or(0, |since| since.as_secs())
+        })
+    }
+
+    /// Any other.
+    pub fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time now, Unix seconds.
+    pub fn now(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock(..)")
+    }
+}
+
+/// Where events are kept.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// In memory; gone when the relay stops. For tests and models.
+    Memory,
+    /// In a folder that one server at a time uses.
+    Disk {
+        /// The folder; made with mode 0700 where it is absent.
+        folder: PathBuf,
+        /// Which index engine.
+        index: IndexEngine,
+        /// A segment of the log is closed when it has this many bytes.
+        segment_bytes: u64,
+        /// New events are refused while the disk has fewer free bytes than this, so that a
+        /// deletion always finds room.
+        reserve_bytes: u64,
+    },
+}
+
+/// The index engines behind [`crate::store::Index`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexEngine {
+    /// fjall, on disk.
+    Fjall,
+    /// In memory: rebuilt from the log at each start.
+    Memory,
+}
+
+/// What NIP-11 says about the operator; empty texts are left out.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// The relay's name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// How to reach the operator.
+    pub contact: String,
+    /// The operator's public key.
+    pub pubkey: Option<PublicKey>,
+}
+
+/// What one connection may cost. Counts and sizes of frames and filters themselves are in
+/// [`wire::limits`].
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections altogether.
+    pub connections: usize,
+    /// Open connections from one address; loopback is exempt.
+    pub connections_per_address: usize,
+    /// Open subscriptions of one connection.
+    pub subscriptions: usize,
+    /// The `limit` that a filter without one gets, and the most that any gets.
+    pub events_per_filter: usize,
+    /// Events of one connection that are being checked or written.
+    pub events_in_flight: usize,
+    /// Bytes waiting to be sent to one connection before it is dropped as a slow reader.
+    pub send_queue_bytes: usize,
+    /// AUTH attempts of one connection.
+    pub auth_tries: usize,
+    /// How long the HTTP request may take to arrive.
+    pub header_timeout: Duration,
+    /// How long one write to a socket may take.
+    pub write_timeout: Duration,
+    /// A silent connection is asked for a sign of life after this time, and closed after twice it.
+    pub idle_ping: Duration,
+    /// How long connections are given to finish when the relay stops.
+    pub grace: Duration,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of another type; the text names the line and key.
+    #[error("{0}")]
+    Malformed(#[from] toml::de::Error),
+    /// A value that makes no sense.
+    #[error("{key}: {why}")]
+    Value {
+        /// The key in the file.
+        key: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Declares a section of the file: field, type, default and documentation in one place.
+macro_rules! section {
+    ($(#[doc = $about:literal])+ $name:ident { $(
+        $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr,
+    )+ }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $( $(#[doc = $doc])+ pub $field: $type, )+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ }
+            }
+        }
+
+        impl $name {
+            /// Each field with its documentation as comments, as TOML.
+            fn document(&self, out: &mut String) {
+                $(
+                    for line in [$($doc),+] {
+                        // Writing to a String cannot fail.
+                        let _ = writeln!(out, "#{line}");
+                    }
+                    if let Ok(value) = toml::Value::try_from(&self.$field) {
+                        let _ = writeln!(out, "{} = {value}\n", stringify!($field));
+                    }
+                )+
+            }
+        }
+    };
+}
+
+section! {
+    /// Where the relay listens and what it is called.
+    RawServer {
+        /// Address and port. Keep loopback behind a reverse proxy that speaks TLS.
+        listen: String = "127.0.0.1:7447".to_owned(),
+        /// The folder that holds the events; empty: the platform's data folder.
+        data: String = String::new(),
+        /// The URLs that clients use, for example ["wss://relay.example"]. Only these, and the
+        /// loopback names with the port above, are accepted in AUTH (NIP-42) and vanish requests (NIP-62).
+        public_urls: Vec<String> = Vec::new(),
+        /// Name, description, contact and operator's key (hex) as NIP-11 shows them.
+        name: String = "Sotto relay".to_owned(),
+        /// What the relay is for.
+        description: String = "Stores sealed messages for their recipients alone.".to_owned(),
+        /// How to reach the operator, for example "mailto:me@example.org".
+        contact: String = String::new(),
+        /// The operator's public key, 64 hex digits; may stay empty.
+        pubkey: String = String::new(),
+    }
+}
+
+section! {
+    /// Who may write what.
+    RawPolicy {
+        /// "open": everybody may write. "members": only keys listed below, after AUTH; wraps to
+        /// a listed key are taken from everybody, without AUTH.
+        write: String = "open".to_owned(),
+        /// The members' public keys, 64 hex digits each.
+        members: Vec<String> = Vec::new(),
+        /// How old a gift wrap may be, in seconds (NIP-59 draws up to two days); 0: any age.
+        wrap_past_s: u64 = limits::WRAP_PAST_SECONDS,
+        /// How far ahead the time of an event may lie, in seconds.
+        future_s: u64 = limits::WRAP_FUTURE_SECONDS,
+        /// How many wraps wait for one recipient at most; 0: no limit. New ones are refused.
+        wraps_per_recipient: u64 = 1_000_000,
+        /// How many bytes of wraps wait for one recipient at most; 0: no limit.
+        bytes_per_recipient: u64 = 8 * 1024 * 1024 * 1024,
+        /// The largest event, in bytes of JSON; at most 81920.
+        event_bytes: u64 = 81_920,
+    }
+}
+
+section! {
+    /// How events are kept.
+    RawStore {
+        /// "fjall": the index is on disk. "memory": it is rebuilt from the log at each start.
+        index: IndexEngine = IndexEngine::Fjall,
+        /// The size at which a log segment is closed, in bytes.
+        segment_bytes: u64 = 64 * 1024 * 1024,
+        /// New events are refused while fewer bytes than this are free on the disk.
+        reserve_bytes: u64 = 64 * 1024 * 1024,
+    }
+}
+
+section! {
+    /// What one connection may cost.
+    RawLimits {
+        /// Open connections altogether.
+        connections: usize = 20_000,
+        /// Open connections from one address; loopback is exempt.
+        connections_per_address: usize = 200,
+        /// Open subscriptions of one connection.
+        subscriptions: usize = 20,
+        /// The most stored events that one filter returns, and the default.
+        events_per_filter: usize = 5_000,
+        /// Events of one connection being checked or written before it has to wait.
+        events_in_flight: usize = 1_024,
+        /// Bytes that wait for one slow reader before it is disconnected.
+        send_queue_bytes: usize = 4 * 1024 * 1024,
+        /// AUTH attempts of one connection.
+        auth_tries: usize = 20,
+        /// Seconds until the HTTP request must have arrived.
+        header_timeout_s: u64 = 5,
+        /// Seconds that one write to a socket may take.
+        write_timeout_s: u64 = 30,
+        /// Seconds of silence before a ping; after twice as many the connection is closed.
+        idle_ping_s: u64 = 60,
+        /// Seconds that connections have to finish when the relay stops.
+        grace_s: u64 = 5,
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    /// `[server]`
+    pub server: RawServer,
+    /// `[policy]`
+    pub policy: RawPolicy,
+    /// `[store]`
+    pub store: RawStore,
+    /// `[limits]`
+    pub limits: RawLimits,
+}
+
+impl Raw {
+    /// Reads a file's text; unknown keys are refused.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// The example file: every key with its documentation and default.
+    pub fn example() -> String {
+        let raw = Self::default();
+        let mut out =
+            String::from("# Configuration of sotto-relay. Every value below is the default.\n");
+        out.push_str("\n[server]\n");
+        raw.server.document(&mut out);
+        out.push_str("[policy]\n");
+        raw.policy.document(&mut out);
+        out.push_str("[store]\n");
+        raw.store.document(&mut out);
+        out.push_str("[limits]\n");
+        raw.limits.document(&mut out);
+        out
+    }
+
+    /// Checks every value. `data` is the folder used where the file names none.
+    pub fn check(self, data: PathBuf) -> Result<Config, ConfigError> {
+        let Self {
+            server,
+            policy,
+            store,
+            limits: raw,
+        } = self;
+        let listen = server
+            .listen
+            .parse()
+            .map_err(|_| refused("server.listen", "not an address with a port"))?;
+        let urls = server
+            .public_urls
+            .iter()
+            .map(|text| RelayUrl::parse(text))
+            .collect::<Result<_, _>>()
+            .map_err(|error| refused("server.public_urls", error))?;
+        let pubkey = match server.pubkey.as_str() {
+            "" => None,
+            text => Some(key("server.pubkey", text)?),
+        };
+        let writers = match policy.write.as_str() {
+            "open" if policy.members.is_empty() => Writers::Anybody,
+            "open" => {
+                return Err(refused("policy.members", "listed, but write is \"open\""));
+            }
+            "members" => Writers::Members(
+                policy
+                    .members
+                    .iter()
+                    .map(|text| key("policy.members", text))
+                    .collect::<Result<BTreeSet<_>, _>>()?,
+            ),
+            _ => return Err(refused("policy.write", "neither \"open\" nor \"members\"")),
+        };
+        let event_bytes = usize::try_from(policy.event_bytes).unwrap_or(usize::MAX);
+        if !(1_024..=limits::EVENT_BYTES).contains(&event_bytes) {
+            return Err(refused("policy.event_bytes", "not from 1024 to 81920"));
+        }
+        if !(64 * 1024..=2 * 1024 * 1024 * 1024).contains(&store.segment_bytes) {
+            return Err(refused("store.segment_bytes", "not from 64 KiB to 2 GiB"));
+        }
+        if raw.send_queue_bytes < 2 * limits::FRAME_BYTES {
+            return Err(refused("limits.send_queue_bytes", "less than 262144"));
+        }
+        let counts = [
+            ("limits.connections", raw.connections),
+            ("limits.connections_per_address", raw.connections_per_address),
+            ("limits.subscriptions", raw.subscriptions),
+            ("limits.events_per_filter", raw.events_per_filter),
+            ("limits.events_in_flight", raw.events_in_flight),
+            ("limits.auth_tries", raw.auth_tries),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(refused(name, "must not be 0"));
+        }
+        let folder = match server.data.as_str() {
+            "" => data,
+            folder => PathBuf::from(folder),
+        };
+        let none_if_zero = |n: u64| (n > 0).then_some(n);
+        Ok(Config {
+            listen,
+            storage: Storage::Disk {
+                folder,
+                index: store.index,
+                segment_bytes: store.segment_bytes,
+                reserve_bytes: store.reserve_bytes,
+            },
+            urls,
+            about: About {
+                name: server.name,
+                description: server.description,
+                contact: server.contact,
+                pubkey,
+            },
+            rules: Rules {
+                writers,
+                wrap_past: none_if_zero(policy.wrap_past_s),
+                future: policy.future_s,
+                wraps_per_recipient: none_if_zero(policy.wraps_per_recipient),
+                bytes_per_recipient: none_if_zero(policy.bytes_per_recipient),
+                event_bytes,
+            },
+            limits: Limits {
+                connections: raw.connections,
+                connections_per_address: raw.connections_per_address,
+                subscriptions: raw.subscriptions,
+                events_per_filter: raw.events_per_filter,
+                events_in_flight: raw.events_in_flight,
+                send_queue_bytes: raw.send_queue_bytes,
+                auth_tries: raw.auth_tries,
+                header_timeout: Duration::from_secs(raw.header_timeout_s.max(1)),
+                write_timeout: Duration::from_secs(raw.write_timeout_s.max(1)),
+                idle_ping: Duration::from_secs(raw.idle_ping_s.max(1)),
+                grace: Duration::from_secs(raw.grace_s),
+            },
+            clock: Clock::system(),
+        })
+    }
+}
+
+impl Config {
+    /// The defaults with everything in memory: for tests and embedding.
+    pub fn in_memory() -> Self {
+        Self {
+            storage: Storage::Memory,
+            ..Self::on_disk(PathBuf::new())
+        }
+    }
+
+    /// The defaults with the data in `folder`.
+    pub fn on_disk(folder: impl Into<PathBuf>) -> Self {
+        let raw = RawStore::default();
+        let limits = RawLimits::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7447)),
+            storage: Storage::Disk {
+                folder: folder.into(),
+                index: raw.index,
+                segment_bytes: raw.segment_bytes,
+                reserve_bytes: raw.reserve_bytes,
+            },
+            urls: Vec::new(),
+            about: About {
+                name: "Sotto relay".to_owned(),
+                ..About::default()
+            },
+            rules: Rules::default(),
+            limits: Limits {
+                connections: limits.connections,
+                connections_per_address: limits.connections_per_address,
+                subscriptions: limits.subscriptions,
+                events_per_filter: limits.events_per_filter,
+                events_in_flight: limits.events_in_flight,
+                send_queue_bytes: limits.send_queue_bytes,
+                auth_tries: limits.auth_tries,
+                header_timeout: Duration::from_secs(limits.header_timeout_s),
+                write_timeout: Duration::from_secs(limits.write_timeout_s),
+                idle_ping: Duration::from_secs(limits.idle_ping_s),
+                grace: Duration::from_secs(limits.grace_s),
+            },
+            clock: Clock::system(),
+        }
+    }
+}
+
+fn key(name: &'static str, text: &str) -> Result<PublicKey, ConfigError> {
+    PublicKey::from_hex(text).map_err(|error| refused(name, error))
+}
+
+fn refused(key: &'static str, why: impl ToString) -> ConfigError {
+    ConfigError::Value {
+        key,
+        why: why.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_default_and_is_accepted() {
+        let raw = Raw::parse(&Raw::example()).unwrap();
+        assert_eq!(
+            toml::to_string(&raw).unwrap(),
+            toml::to_string(&Raw::default()).unwrap()
+        );
+        let config = raw.check(PathBuf::from("/data")).unwrap();
+        assert_eq!(config.rules, Rules::default());
+    }
+
+    #[test]
+    fn unknown_keys_and_nonsense_are_refused_by_name() {
+        for (text, name) in [
+            ("[server]\nlistne = \"x\"", "listne"),
+            ("[servers]", "servers"),
+            ("[limits]\nsubscriptions = 0", "limits.subscriptions"),
+            ("[server]\nlisten = \"nowhere\"", "server.listen"),
+            ("[server]\npublic_urls = [\"http://x\"]", "public_urls"),
+            ("[policy]\nwrite = \"some\"", "policy.write"),
+            ("[policy]\nwrite = \"members\"\nmembers = [\"x\"]", "policy.members"),
+            ("[policy]\nmembers = [\"x\"]", "policy.members"),
+            ("[store]\nindex = \"sled\"", "index"),
+        ] {
+            let error = Raw::parse(text)
+                .and_then(|raw| raw.check(PathBuf::new()))
+                .unwrap_err();
+            assert!(error.to_string().contains(name), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! One WebSocket: frames in, frames out. The only file that knows WebSockets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::SinkExt as _;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use wire::client_frame::Refused;
+use wire::{
+    ClientFrame, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId,
+};
+
+use crate::fanout::ClientId;
+use crate::history::Request;
+use crate::ingest::{Job, Purpose};
+use crate::outbox::Outbox;
+use crate::policy::{self, Refusal};
+use crate::server::Shared;
+
+/// Bytes handed to the socket before it is flushed.
+const FLUSH_BYTES: usize = 64 * 1024;
+/// Malformed frames after which a connection is closed.
+const MAX_GARBAGE: u32 = 50;
+
+const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;
+
+/// A connected client.
+pub struct Connection {
+    shared: Arc<Shared>,
+    client: ClientId,
+    outbox: Arc<Outbox>,
+    challenge: Arc<str>,
+    auth: Arc<[PublicKey]>,
+    auth_tries: usize,
+    garbage: u32,
+    in_flight: Arc<Semaphore>,
+    /// Ends the histories that are being sent, by subscription.
+    histories: HashMap<SubscriptionId, CancellationToken>,
+    closed: CancellationToken,
+}
+
+/// Why a connection ends from our side.
+enum End {
+    /// The other side left, or does not read, or does not answer.
+    Gone,
+    /// The relay stops.
+    Stop,
+    /// The client broke a rule too often.
+    Policy(&'static str),
+}
+
+impl Connection {
+    /// A client that just connected; `challenge` is fresh.
+    pub fn new(shared: Arc<Shared>, client: ClientId, challenge: String) -> Self {
+        let outbox = Arc::new(Outbox::new(shared.config.limits.send_queue_bytes));
+        shared
+            .live
+            .change(|fanout, _| fanout.connect(client, outbox.clone()));
+        outbox.push(RelayFrame::auth(&challenge));
+        Self {
+            in_flight: Arc::new(Semaphore::new(shared.config.limits.events_in_flight)),
+            shared,
+            client,
+            outbox,
+            challenge: challenge.into(),
+            auth: Arc::new([]),
+            auth_tries: 0,
+            garbage: 0,
+            histories: HashMap::new(),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// Serves it until one side has enough.
+    pub async fn serve(mut self, mut socket: WebSocket) {
+        let end = self.exchange(&mut socket).await;
+        self.closed.cancel();
+        let frame = match end {
+            End::Gone => None,
+            End::Stop => Some((GOING_AWAY, "the relay stops")),
+            End::Policy(why) => Some((POLICY, why)),
+        };
+        if let Some((code, reason)) = frame {
+            let close = Message::Close(Some(CloseFrame {
+                code,
+                reason: reason.into(),
+            }));
+            // The other side may be gone by now, which is what this asks for.
+            let _ = timeout(self.shared.config.limits.grace, socket.send(close)).await;
+        }
+    }
+
+    async fn exchange(&mut self, socket: &mut WebSocket) -> End {
+        let limits = self.shared.config.limits.clone();
+        let stop = self.shared.stop.clone();
+        let in_flight = self.in_flight.clone();
+        let mut heard = Instant::now();
+        let mut pinged = false;
+        loop {
+            // Whoever has too many events in flight is not read from until answers went out.
+            let may_read = in_flight.available_permits() > 0;
+            let silence = match pinged {
+                false => heard + limits.idle_ping,
+                true => heard + limits.idle_ping * 2,
+            };
+            tokio::select! {
+                () = stop.cancelled() => return self.wind_up(socket).await,
+                () = self.outbox.filled() => {
+                    if self.flush(socket).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+                // Only to look again; the permit goes back at once.
+                _ = in_flight.acquire(), if !may_read => {}
+                message = socket.recv(), if may_read => {
+                    heard = Instant::now();
+                    pinged = false;
+                    let bytes = match message {
+                        Some(Ok(Message::Text(text))) => text.into(),
+                        Some(Ok(Message::Binary(bytes))) => bytes,
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Gone,
+                    };
+                    if let Err(end) = self.frame(&bytes).await {
+                        return end;
+                    }
+                }
+                () = tokio::time::sleep_until(silence) => {
+                    let ping = Message::Ping(bytes::Bytes::new());
+                    if pinged || timeout(limits.write_timeout, socket.send(ping)).await.is_err() {
+                        return End::Gone;
+                    }
+                    pinged = true;
+                }
+            }
+        }
+    }
+
+    /// The relay stops: nothing more is read, and what was taken is answered.
+    async fn wind_up(&mut self, socket: &mut WebSocket) -> End {
+        let limits = &self.shared.config.limits;
+        let all = u32::try_from(limits.events_in_flight).unwrap_or(u32::MAX);
+        // Every answer is queued before its permit comes back.
+        let _ = timeout(limits.grace, self.in_flight.acquire_many(all)).await;
+        match self.flush(socket).await {
+            Ok(()) => End::Stop,
+            Err(()) => End::Gone,
+        }
+    }
+
+    /// Sends what waits.
+    async fn flush(&self, socket: &mut WebSocket) -> Result<(), ()> {
+        let limit = self.shared.config.limits.write_timeout;
+        loop {
+            let frames = self.outbox.take(FLUSH_BYTES).ok_or(())?;
+            if frames.is_empty() {
+                return Ok(());
+            }
+            let write = async {
+                for frame in frames {
+                    socket.feed(Message::Text(frame.into())).await?;
+                }
+                socket.flush().await
+            };
+            match timeout(limit, write).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(()),
+            }
+        }
+    }
+
+    async fn frame(&mut self, bytes: &bytes::Bytes) -> Result<(), End> {
+        match ClientFrame::decode(bytes) {
+            Ok(ClientFrame::Event(event)) => self.publish(event).await,
+            Ok(ClientFrame::Req(id, filters)) => {
+                self.subscribe(id, filters);
+                Ok(())
+            }
+            Ok(ClientFrame::Close(id)) => {
+                self.unsubscribe(&id);
+                Ok(())
+            }
+            Ok(ClientFrame::Auth(event)) => self.authenticate(event).await,
+            Ok(_) => self.refuse_frame(DecodeRefusal::Unknown),
+            Err(refused) => self.refuse_frame(DecodeRefusal::Frame(refused)),
+        }
+    }
+
+    fn refuse_frame(&mut self, refusal: DecodeRefusal) -> Result<(), End> {
+        self.garbage += 1;
+        if self.garbage > MAX_GARBAGE {
+            return Err(End::Policy("too many malformed messages"));
+        }
+        self.outbox.push(match refusal {
+            DecodeRefusal::Unknown => RelayFrame::notice("unsupported: unknown message type"),
+            DecodeRefusal::Frame(refused) => {
+                let text = OkMessage::new(Reason::Invalid, &refused.error.to_string()).text;
+                match (refused.event, refused.subscription) {
+                    (Some(event), _) => RelayFrame::ok(&event, false, &text),
+                    (None, Some(id)) => RelayFrame::closed(&id, &text),
+                    (None, None) => RelayFrame::notice(&text),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn publish(&self, event: Event) -> Result<(), End> {
+        // Weighed in KiB; the relay as a whole checks and writes only so much at a time.
+        let weight = u32::try_from(event.json().len() / 1024 + 1).unwrap_or(u32::MAX);
+        let shared = self.shared.in_flight.clone();
+        let (Ok(own), Ok(all)) = (
+            self.in_flight.clone().acquire_owned().await,
+            shared.acquire_many_owned(weight).await,
+        ) else {
+            return Err(End::Stop);
+        };
+        self.shared.ingest.submit(Job {
+            event,
+            auth: self.auth.clone(),
+            purpose: Purpose::Publish {
+                outbox: self.outbox.clone(),
+                permits: [own, all],
+            },
+        });
+        Ok(())
+    }
+
+    async fn authenticate(&mut self, event: Event) -> Result<(), End> {
+        let id = event.id();
+        self.auth_tries += 1;
+        if self.auth_tries > self.shared.config.limits.auth_tries {
+            let text = Refusal::AuthTries.message().text;
+            self.outbox.push(RelayFrame::ok(&id, false, &text));
+            return match self.auth_tries > self.shared.config.limits.auth_tries * 2 {
+                true => Err(End::Policy("too many AUTH attempts")),
+                false => Ok(()),
+            };
+        }
+        let (reply, answer) = oneshot::channel();
+        self.shared.ingest.submit(Job {
+            event,
+            auth: self.auth.clone(),
+            purpose: Purpose::Authenticate {
+                challenge: self.challenge.clone(),
+                reply,
+            },
+        });
+        // What follows on this connection may depend on it, so nothing is read meanwhile.
+        let (accepted, text) = match answer.await {
+            Ok(Ok(key)) => {
+                self.auth = self.auth.iter().copied().filter(|k| *k != key).chain([key]).collect();
+                self.shared
+                    .live
+                    .change(|fanout, _| fanout.authenticate(self.client, key));
+                (true, String::new())
+            }
+            Ok(Err(text)) => (false, text),
+            Err(_) => return Err(End::Stop),
+        };
+        self.outbox.push(RelayFrame::ok(&id, accepted, &text));
+        Ok(())
+    }
+
+    fn subscribe(&mut self, id: SubscriptionId, filters: Vec<Filter>) {
+        self.unsubscribe(&id);
+        if let Err(refusal) = policy::may_ask(&filters, &self.auth) {
+            self.outbox
+                .push(RelayFrame::closed(&id, &refusal.message().text));
+            return;
+        }
+        let most = self.shared.config.limits.subscriptions;
+        let opened = self.shared.live.change(|fanout, delivered| {
+            let is_allowed = fanout.others(self.client, &id) < most;
+            if is_allowed {
+                fanout.subscribe(self.client, id.clone(), filters.clone());
+            }
+            is_allowed.then_some(delivered)
+        });
+        let Some(up_to_seq) = opened else {
+            let text = OkMessage::new(Reason::RateLimited, "too many subscriptions").text;
+            self.outbox.push(RelayFrame::closed(&id, &text));
+            return;
+        };
+        let stop = self.closed.child_token();
+        self.histories.insert(id.clone(), stop.clone());
+        let request = Request {
+            id,
+            filters,
+            auth: self.auth.clone(),
+            up_to_seq,
+            outbox: self.outbox.clone(),
+            stop,
+        };
+        tokio::spawn(self.shared.history.clone().send(request));
+    }
+
+    fn unsubscribe(&mut self, id: &SubscriptionId) {
+        if let Some(stop) = self.histories.remove(id) {
+            stop.cancel();
+            self.shared
+                .live
+                .change(|fanout, _| fanout.unsubscribe(self.client, id));
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.closed.cancel();
+        self.outbox.close();
+        self.shared
+            .live
+            .change(|fanout, _| fanout.disconnect(self.client));
+    }
+}
+
+enum DecodeRefusal {
+    Unknown,
+    Frame(Refused),
+}

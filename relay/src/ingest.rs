@@ -1,0 +1,332 @@
+//! Events on their way in: checked on worker threads, written by one thread in batches.
+//!
+//! ```text
+//! connection --Job--> checkers (verify, policy) --> writer (commit) --> OK, then fan-out
+//! ```
+//!
+//! The writer takes everything that has queued while it was busy, so batches grow with the load
+//! and a lone event waits for nothing.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use wire::{Event, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
+
+use crate::config::Clock;
+use crate::fanout::Fanout;
+use crate::outbox::Outbox;
+use crate::pipeline;
+use crate::policy::{self, OwnUrls, Refusal, Rules, Verdict};
+use crate::store::{StoreError, Writer};
+
+/// Events committed together at most.
+const BATCH: usize = 4_096;
+/// Events that a checker takes from the queue at once.
+const CHECK_BATCH: usize = 16;
+
+/// Who is connected, what they asked for, and how far live delivery has come. Both change under
+/// one lock, so that each event reaches a new subscription either live or from history.
+#[derive(Debug, Default)]
+pub struct Live {
+    fanout: RwLock<Fanout<Arc<Outbox>>>,
+    delivered: AtomicU64,
+}
+
+impl Live {
+    /// Nobody connected; everything up to `seq` is stored.
+    pub fn starting_at(seq: u64) -> Self {
+        Self {
+            fanout: RwLock::default(),
+            delivered: AtomicU64::new(seq),
+        }
+    }
+
+    /// Changes subscriptions; the second argument is the last sequence number delivered.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Fanout<Arc<Outbox>>, u64) -> T) -> T {
+        let mut fanout = self.fanout.write().unwrap_or_else(PoisonError::into_inner);
+        let delivered = self.delivered.load(Ordering::Acquire);
+        change(&mut fanout, delivered)
+    }
+}
+
+/// One event to check.
+#[derive(Debug)]
+pub struct Job {
+    /// The event as it came.
+    pub event: Event,
+    /// The keys that its sender has authenticated.
+    pub auth: Arc<[PublicKey]>,
+    /// Where the answer goes.
+    pub purpose: Purpose,
+}
+
+/// What an event was sent for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// `EVENT`: to be stored or passed on.
+    Publish {
+        /// Of the sender.
+        outbox: Arc<Outbox>,
+        /// Its share of what may be in flight; given back once the answer is queued.
+        permits: [OwnedSemaphorePermit; 2],
+    },
+    /// `AUTH`: to prove a key.
+    Authenticate {
+        /// The connection's own.
+        challenge: Arc<str>,
+        /// The key, or the text of the refusal.
+        reply: oneshot::Sender<Result<PublicKey, String>>,
+    },
+}
+
+/// An event that passed the checks.
+struct Checked {
+    event: VerifiedEvent,
+    verdict: Verdict,
+    outbox: Arc<Outbox>,
+    permits: [OwnedSemaphorePermit; 2],
+}
+
+enum Command {
+    Write(Checked),
+    Maintain(oneshot::Sender<Result<usize, StoreError>>),
+}
+
+/// The threads, and the way to them.
+#[derive(Debug)]
+pub struct Ingest {
+    queue: Arc<Queue>,
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+/// What the checkers need to know.
+struct Checker {
+    rules: Rules,
+    own: OwnUrls,
+    clock: Clock,
+}
+
+impl Ingest {
+    /// Starts one checker per core and the writer. `on_death` is called if the writer ends
+    /// before [`Ingest::finish`]: then nothing can be stored any more.
+    pub fn start(
+        writer: Writer,
+        live: Arc<Live>,
+        rules: Rules,
+        own: OwnUrls,
+        clock: Clock,
+        on_death: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let (commands, inbox) = mpsc::channel();
+        let mut threads = Vec::new();
+        let checker = Arc::new(Checker {
+            rules,
+            own,
+            clock: clock.clone(),
+        });
+        let cores = thread::available_parallelism().map_or(2, usize::from);
+        for _ in 0..cores {
+            let (queue, commands, checker) = (queue.clone(), commands.clone(), checker.clone());
+            let body = move || {
+                while let Some(jobs) = queue.take() {
+                    for job in jobs {
+                        checker.check(job, &commands);
+                    }
+                }
+            };
+            threads.push(thread::Builder::new().name("check".to_owned()).spawn(body)?);
+        }
+        let body = move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| write(writer, &live, &clock, &inbox)));
+            if outcome.is_err() {
+                tracing::error!("the writer failed; the relay stops");
+                on_death();
+            }
+        };
+        threads.push(thread::Builder::new().name("write".to_owned()).spawn(body)?);
+        Ok(Self {
+            queue,
+            commands: Mutex::new(Some(commands)),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Hands an event in.
+    pub fn submit(&self, job: Job) {
+        self.queue.push(job);
+    }
+
+    /// Erases what has expired and gives space back; how many events went.
+    pub async fn maintain(&self) -> Result<usize, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || StoreError::Index("the writer has ended".to_owned());
+        let commands = lock(&self.commands).clone();
+        commands
+            .ok_or_else(gone)?
+            .send(Command::Maintain(reply))
+            .map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Works off what is queued and ends the threads. Blocks.
+    pub fn finish(&self) {
+        self.queue.close();
+        drop(lock(&self.commands).take());
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread failed");
+            }
+        }
+    }
+}
+
+impl Checker {
+    fn check(&self, job: Job, commands: &mpsc::Sender<Command>) {
+        let Job {
+            event,
+            auth,
+            purpose,
+        } = job;
+        let id = event.id();
+        let now = self.clock.now();
+        // A bug in a library must cost one event, not the relay.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let event = VerifiedEvent::verify(event)
+                .map_err(|error| OkMessage::new(Reason::Invalid, &error.to_string()).text)?;
+            let text = |refusal: Refusal| refusal.message().text;
+            match &purpose {
+                Purpose::Publish { .. } => {
+                    policy::judge(&event, &auth, now, &self.rules, &self.own)
+                        .map_err(text)
+                        .map(|verdict| Ok((event, verdict)))
+                }
+                Purpose::Authenticate { challenge, .. } => {
+                    policy::check_auth(&event, challenge, &self.own, now)
+                        .map_err(text)
+                        .map(Err)
+                }
+            }
+        }));
+        let outcome = outcome.unwrap_or_else(|_| {
+            tracing::error!("an event could not be checked");
+            Err(OkMessage::new(Reason::Error, "the relay failed").text)
+        });
+        match (purpose, outcome) {
+            (Purpose::Publish { outbox, permits }, Ok(Ok((event, verdict)))) => {
+                let checked = Checked {
+                    event,
+                    verdict,
+                    outbox,
+                    permits,
+                };
+                // Fails only while the relay stops; the event is then not acknowledged.
+                let _ = commands.send(Command::Write(checked));
+            }
+            (Purpose::Publish { outbox, permits }, Err(text)) => {
+                outbox.push(RelayFrame::ok(&id, false, &text));
+                drop(permits);
+            }
+            (Purpose::Authenticate { reply, .. }, Ok(Err(key))) => {
+                let _ = reply.send(Ok(key));
+            }
+            (Purpose::Authenticate { reply, .. }, Err(text)) => {
+                let _ = reply.send(Err(text));
+            }
+            // Each purpose makes its own kind of outcome above.
+            (Purpose::Publish { .. }, Ok(Err(_))) | (Purpose::Authenticate { .. }, Ok(Ok(_))) => {}
+        }
+    }
+}
+
+/// The writer thread: all that has queued, one commit, the answers, then the subscribers.
+fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<Command>) {
+    while let Ok(first) = inbox.recv() {
+        let mut jobs = Vec::new();
+        let mut senders = Vec::new();
+        let mut maintain = None;
+        for command in std::iter::once(first).chain(inbox.try_iter()).take(BATCH) {
+            match command {
+                Command::Write(checked) => {
+                    jobs.push((checked.event, checked.verdict));
+                    senders.push((checked.outbox, checked.permits));
+                }
+                Command::Maintain(reply) => maintain = Some(reply),
+            }
+        }
+        if !jobs.is_empty() {
+            let now = clock.now();
+            let answers = pipeline::write_all(&mut writer, &jobs, now);
+            for (((event, _), answer), (outbox, permits)) in jobs.iter().zip(&answers).zip(senders) {
+                outbox.push(RelayFrame::ok(&event.id(), answer.accepted, &answer.message));
+                drop(permits);
+            }
+            let fanout = live.fanout.read().unwrap_or_else(PoisonError::into_inner);
+            for ((event, _), answer) in jobs.iter().zip(&answers) {
+                let Some(seq) = answer.deliver else { continue };
+                fanout.deliver(event, now, |_, outbox, subscription| {
+                    outbox.push(RelayFrame::event(subscription, event.json()));
+                });
+                if seq != u64::MAX {
+                    live.delivered.store(seq, Ordering::Release);
+                }
+            }
+        }
+        if let Some(reply) = maintain {
+            // Nobody waits any more where the relay is stopping.
+            let _ = reply.send(crate::retention::maintain(&mut writer, clock.now()));
+        }
+    }
+}
+
+/// Jobs for the checkers. What it holds is bounded by the permits of the connections.
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<(VecDeque<Job>, bool)>,
+    filled: Condvar,
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, (VecDeque<Job>, bool)> {
+        lock(&self.state)
+    }
+
+    fn push(&self, job: Job) {
+        let mut state = self.state();
+        if !state.1 {
+            state.0.push_back(job);
+            self.filled.notify_one();
+        }
+    }
+
+    /// The next jobs; none once the queue is closed and empty.
+    fn take(&self) -> Option<Vec<Job>> {
+        let mut state = self.state();
+        loop {
+            if !state.0.is_empty() {
+                let count = state.0.len().min(CHECK_BATCH);
+                return Some(state.0.drain(..count).collect());
+            }
+            if state.1 {
+                return None;
+            }
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn close(&self) {
+        self.state().1 = true;
+        self.filled.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,209 @@
+//! The relay without sockets, threads or a clock: same policy, same store rules, same read
+//! predicate, in memory. For tests that need a relay which a seed can replay.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use wire::{
+    ClientFrame, Event, EventId, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId,
+    VerifiedEvent,
+};
+
+use crate::config::{Config, Limits};
+use crate::fanout::{ClientId, Fanout};
+use crate::pipeline;
+use crate::policy::{self, OwnUrls, Rules};
+use crate::store::{EventStore, Opened, Query, StoreError};
+
+/// A relay that answers frames with frames.
+///
+/// ```
+/// use sotto_relay::{Config, model::ModelRelay};
+/// let mut relay = ModelRelay::new(&Config::in_memory(), 7447, 1).unwrap();
+/// let greeting = relay.connect(1);
+/// assert!(greeting[0].1.starts_with("[\"AUTH\","));
+/// ```
+#[derive(Debug)]
+pub struct ModelRelay {
+    opened: Opened,
+    rules: Rules,
+    limits: Limits,
+    own: OwnUrls,
+    fanout: Fanout<()>,
+    sessions: BTreeMap<ClientId, Session>,
+    rng: StdRng,
+}
+
+#[derive(Debug)]
+struct Session {
+    challenge: String,
+    auth: Vec<PublicKey>,
+}
+
+/// Frames that the relay sends, in order, as JSON text.
+pub type Frames = Vec<(ClientId, String)>;
+
+impl ModelRelay {
+    /// An empty relay that goes by `config`'s URLs and `ws://127.0.0.1:<port>`; the challenges
+    /// follow from `seed`. What `config` says of storage is ignored.
+    pub fn new(config: &Config, port: u16, seed: u64) -> Result<Self, StoreError> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut secret = [0; 32];
+        rng.fill_bytes(&mut secret);
+        Ok(Self {
+            opened: EventStore::in_memory(config.rules.clone(), &secret)?,
+            rules: config.rules.clone(),
+            limits: config.limits.clone(),
+            own: OwnUrls::new(&config.urls, port),
+            fanout: Fanout::default(),
+            sessions: BTreeMap::new(),
+            rng,
+        })
+    }
+
+    /// A client connects; it gets its challenge.
+    pub fn connect(&mut self, client: ClientId) -> Frames {
+        let mut challenge = [0; 32];
+        self.rng.fill_bytes(&mut challenge);
+        let challenge = hex::encode(challenge);
+        let greeting = RelayFrame::auth(&challenge);
+        let auth = Vec::new();
+        self.sessions.insert(client, Session { challenge, auth });
+        self.fanout.connect(client, ());
+        vec![(client, greeting)]
+    }
+
+    /// A client is gone.
+    pub fn disconnect(&mut self, client: ClientId) {
+        self.sessions.remove(&client);
+        self.fanout.disconnect(client);
+    }
+
+    /// A frame arrives at `now` (Unix seconds); what everybody is sent because of it. Frames of
+    /// clients that are not connected are ignored.
+    pub fn handle(&mut self, client: ClientId, frame: ClientFrame, now: u64) -> Frames {
+        let Some(session) = self.sessions.get(&client) else {
+            return Vec::new();
+        };
+        let auth = session.auth.clone();
+        match frame {
+            ClientFrame::Event(event) => self.event(client, event, &auth, now),
+            ClientFrame::Auth(event) => {
+                let challenge = session.challenge.clone();
+                vec![(client, self.auth(client, event, &challenge, now))]
+            }
+            ClientFrame::Req(id, filters) => {
+                if let Err(refusal) = policy::may_ask(&filters, &auth) {
+                    self.fanout.unsubscribe(client, &id);
+                    return vec![(client, RelayFrame::closed(&id, &refusal.message().text))];
+                }
+                if self.fanout.others(client, &id) >= self.limits.subscriptions {
+                    let text = OkMessage::new(Reason::RateLimited, "too many subscriptions").text;
+                    return vec![(client, RelayFrame::closed(&id, &text))];
+                }
+                self.fanout.subscribe(client, id.clone(), filters.clone());
+                match self.history(&id, &filters, &auth, now) {
+                    Ok(frames) => frames.into_iter().map(|frame| (client, frame)).collect(),
+                    Err(error) => {
+                        let text = OkMessage::new(Reason::Error, error.for_client()).text;
+                        vec![(client, RelayFrame::closed(&id, &text))]
+                    }
+                }
+            }
+            ClientFrame::Close(id) => {
+                self.fanout.unsubscribe(client, &id);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Erases what has expired at `now`, as the relay does every few seconds.
+    pub fn sweep(&mut self, now: u64) -> Result<usize, StoreError> {
+        self.opened.writer.sweep(now)
+    }
+
+    /// Whether an event is stored.
+    pub fn contains(&self, id: &EventId) -> Result<bool, StoreError> {
+        self.opened.store.contains(id)
+    }
+
+    fn event(&mut self, client: ClientId, event: Event, auth: &[PublicKey], now: u64) -> Frames {
+        let id = event.id();
+        let refuse = |text: &str| vec![(client, RelayFrame::ok(&id, false, text))];
+        let event = match VerifiedEvent::verify(event) {
+            Ok(event) => event,
+            Err(error) => return refuse(&OkMessage::new(Reason::Invalid, &error.to_string()).text),
+        };
+        let verdict = match policy::judge(&event, auth, now, &self.rules, &self.own) {
+            Ok(verdict) => verdict,
+            Err(refusal) => return refuse(&refusal.message().text),
+        };
+        let jobs = [(event, verdict)];
+        let answers = pipeline::write_all(&mut self.opened.writer, &jobs, now);
+        let mut frames = Vec::new();
+        for ((event, _), answer) in jobs.iter().zip(answers) {
+            frames.push((client, RelayFrame::ok(&id, answer.accepted, &answer.message)));
+            if answer.deliver.is_some() {
+                self.fanout.deliver(event, now, |to, (), subscription| {
+                    frames.push((to, RelayFrame::event(subscription, event.json())));
+                });
+            }
+        }
+        frames
+    }
+
+    fn auth(&mut self, client: ClientId, event: Event, challenge: &str, now: u64) -> String {
+        let id = event.id();
+        let event = match VerifiedEvent::verify(event) {
+            Ok(event) => event,
+            Err(error) => {
+                let text = OkMessage::new(Reason::Invalid, &error.to_string()).text;
+                return RelayFrame::ok(&id, false, &text);
+            }
+        };
+        match policy::check_auth(&event, challenge, &self.own, now) {
+            Ok(key) => {
+                self.fanout.authenticate(client, key);
+                if let Some(session) = self.sessions.get_mut(&client)
+                    && !session.auth.contains(&key)
+                {
+                    session.auth.push(key);
+                }
+                RelayFrame::ok(&id, true, "")
+            }
+            Err(refusal) => RelayFrame::ok(&id, false, &refusal.message().text),
+        }
+    }
+
+    fn history(
+        &self,
+        id: &SubscriptionId,
+        filters: &[wire::Filter],
+        auth: &[PublicKey],
+        now: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        let store = &self.opened.store;
+        let mut frames = Vec::new();
+        let mut sent = BTreeSet::new();
+        for filter in filters {
+            let most = self.limits.events_per_filter;
+            let mut query =
+                Query::new(store, filter.clone(), auth.to_vec(), u64::MAX, most)?;
+            loop {
+                let page = query.page(store, now)?;
+                for (event, json) in page.events {
+                    if sent.insert(event) {
+                        frames.push(RelayFrame::event(id, &json));
+                    }
+                }
+                if page.is_last {
+                    break;
+                }
+            }
+        }
+        frames.push(RelayFrame::eose(id));
+        Ok(frames)
+    }
+}

@@ -1,0 +1,117 @@
+//! From a verdict to the store: the one place where verified events meet the writer.
+//!
+//! The relay's writer thread and the model both call it, so they cannot come to differ.
+
+use wire::{OkMessage, Reason, VerifiedEvent};
+
+use crate::policy::Verdict;
+use crate::store::{Outcome, StoreError, Transaction, Writer};
+
+/// The answer to one event, and whether subscribers get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The `true` or `false` of OK.
+    pub accepted: bool,
+    /// The message of OK; empty where there is nothing to say.
+    pub message: String,
+    /// Under which sequence number it goes to subscribers; none: it does not.
+    pub deliver: Option<u64>,
+}
+
+/// Carries out `verdicts` in order and commits; one answer for each, valid from then on.
+///
+/// An answer that the store could not make durable says `error:`, and its event counts nowhere.
+pub fn write_all(
+    writer: &mut Writer,
+    verdicts: &[(VerifiedEvent, Verdict)],
+    now: u64,
+) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(verdicts.len());
+    let mut rest = verdicts;
+    while !rest.is_empty() {
+        // A request to vanish is a series of transactions of its own.
+        let count = rest
+            .iter()
+            .position(|(_, verdict)| *verdict == Verdict::Vanish)
+            .unwrap_or(rest.len());
+        let (before, after) = rest.split_at(count);
+        if !before.is_empty() {
+            write_together(writer, before, now, &mut answers);
+        }
+        rest = after;
+        if let Some(((request, _), others)) = after.split_first() {
+            let outcome = writer.vanish(request, now);
+            answers.push(outcome.map_or_else(|error| failed(&error), answer));
+            rest = others;
+        }
+    }
+    answers
+}
+
+fn write_together(
+    writer: &mut Writer,
+    verdicts: &[(VerifiedEvent, Verdict)],
+    now: u64,
+    answers: &mut Vec<Answer>,
+) {
+    let mut transaction = match writer.begin(now) {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            answers.extend(verdicts.iter().map(|_| failed(&error)));
+            return;
+        }
+    };
+    let outcomes: Vec<_> = verdicts
+        .iter()
+        .map(|(event, verdict)| carry_out(&mut transaction, event, *verdict))
+        .collect();
+    match transaction.commit() {
+        Ok(()) => answers.extend(outcomes),
+        Err(error) => answers.extend(outcomes.into_iter().map(|outcome| match outcome.accepted {
+            true => failed(&error),
+            false => outcome,
+        })),
+    }
+}
+
+fn carry_out(transaction: &mut Transaction<'_>, event: &VerifiedEvent, verdict: Verdict) -> Answer {
+    let outcome = match verdict {
+        Verdict::Store => transaction.put(event),
+        Verdict::Delete { unless_own } => transaction.delete(event, unless_own),
+        Verdict::Pass => match transaction.memory_forbids(event) {
+            Ok(Some(refusal)) => Ok(Outcome::Refused(refusal)),
+            // Nothing is kept, so no subscriber's history can hold it already.
+            Ok(None) => Ok(Outcome::Stored { seq: u64::MAX }),
+            Err(error) => Err(error),
+        },
+        Verdict::Vanish => Ok(Outcome::Duplicate),
+    };
+    outcome.map_or_else(|error| failed(&error), answer)
+}
+
+fn answer(outcome: Outcome) -> Answer {
+    let accepted = |message: &str, deliver| Answer {
+        accepted: true,
+        message: message.to_owned(),
+        deliver,
+    };
+    match outcome {
+        Outcome::Stored { seq } => accepted("", Some(seq)),
+        Outcome::CarriedOut => accepted("", None),
+        Outcome::Duplicate => accepted("duplicate: already have this event", None),
+        Outcome::Superseded => accepted("duplicate: have a newer version", None),
+        Outcome::Refused(refusal) => Answer {
+            accepted: false,
+            message: refusal.message().text,
+            deliver: None,
+        },
+    }
+}
+
+fn failed(error: &StoreError) -> Answer {
+    Answer {
+        accepted: false,
+        message: OkMessage::new(Reason::Error, error.for_client()).text,
+        deliver: None,
+    }
+}

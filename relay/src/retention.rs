@@ -1,0 +1,31 @@
+//! What is forgotten, and when: expired events every second, space when a segment is mostly
+//! dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::Ingest;
+use crate::store::{StoreError, Writer};
+
+/// How often expired events are erased. They are hidden from the exact second on anyway.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Asks the writer for maintenance until `stop`.
+pub async fn run(ingest: Arc<Ingest>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+        if let Err(error) = ingest.maintain().await {
+            tracing::error!(%error, "maintenance failed");
+        }
+    }
+}
+
+/// One round on the writer's thread; how many events went.
+pub fn maintain(writer: &mut Writer, now: u64) -> Result<usize, StoreError> {
+    writer.sweep(now)
+}

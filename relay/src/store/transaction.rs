@@ -1,0 +1,459 @@
+//! Writing: the rules that need to know what is stored, and the one order of doing things.
+//!
+//! A [`Transaction`] gathers many events and commits them together:
+//!
+//! 1. append all records to the log, one `fdatasync`;
+//! 2. overwrite the bodies that were erased, one `fdatasync` per touched segment;
+//! 3. apply the index batch, which carries the place in the log that it has reached.
+//!
+//! Only then may anybody be told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wire::{Event, EventId, PublicKey, VerifiedEvent, kinds};
+
+use super::bodies::Staged;
+use super::keys::{self, Entry, Hash, Place};
+use super::record::Record;
+use super::rows::{self, Rows};
+use super::{EventStore, StoreError};
+use crate::policy::{self, Refusal, Rules};
+
+/// Events erased per transaction where very many go at once.
+const ERASE_CHUNK: usize = 2_000;
+
+/// The one writer of a store.
+#[derive(Debug)]
+pub struct Writer {
+    store: Arc<EventStore>,
+    rules: Rules,
+    seq: u64,
+}
+
+/// What became of an event. It holds once the transaction is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Kept; to be passed on to subscribers under this sequence number.
+    Stored {
+        /// Its place in the order of commits.
+        seq: u64,
+    },
+    /// A deletion or vanish request that was carried out and is shown to nobody.
+    CarriedOut,
+    /// It is here already.
+    Duplicate,
+    /// A newer event of the same address is here.
+    Superseded,
+    /// A rule says no.
+    Refused(Refusal),
+}
+
+impl Writer {
+    /// The writer of `store`; there must be only one at a time.
+    pub(super) fn new(store: Arc<EventStore>, rules: Rules, seq: u64) -> Self {
+        Self { store, rules, seq }
+    }
+
+    /// The store that it writes to.
+    pub fn store(&self) -> &Arc<EventStore> {
+        &self.store
+    }
+
+    /// The last sequence number given.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Starts gathering. `now` is in Unix seconds.
+    pub fn begin(&mut self, now: u64) -> Result<Transaction<'_>, StoreError> {
+        let store = &*self.store;
+        if store.is_broken() {
+            return Err(StoreError::Index("it missed an earlier batch".to_owned()));
+        }
+        Ok(Transaction {
+            staged: store.bodies().stage()?,
+            rows: Rows::new(store.index()),
+            erased: Vec::new(),
+            fresh: HashMap::new(),
+            has_room: store.bodies().has_room(),
+            store,
+            rules: &self.rules,
+            seq: &mut self.seq,
+            next_seq: 0,
+            now,
+        }
+        .numbered())
+    }
+
+    /// Carries out a request to vanish (NIP-62): what its author wrote up to its time goes, and
+    /// the wraps stored for them at this moment. Those stay away by id until their window ends.
+    ///
+    /// Durable when it returns. A crash in the middle leaves some of it done, and the request,
+    /// not acknowledged, is sent again.
+    pub fn vanish(&mut self, request: &VerifiedEvent, now: u64) -> Result<Outcome, StoreError> {
+        let author = request.pubkey();
+        let up_to = request.created_at();
+        let hasher = self.store.hasher().clone();
+        let row = keys::vanished(&hasher.author(&author));
+        let before = self.store.index().get(&row)?;
+        let before = before.map(|value| keys::take(&mut value.as_slice()).map(u64::from_be_bytes));
+        if before.transpose()?.is_some_and(|before| before >= up_to) {
+            return Ok(Outcome::Duplicate);
+        }
+        let wraps = keys::by_recipient(&hasher.recipient(&author));
+        let written = keys::by_author(&hasher.author(&author));
+        // Newest first in the index: what is newer than the request stays.
+        let written_from = keys::at(written.clone(), up_to, &Hash::default());
+        for (prefix, mut from) in [(wraps.clone(), wraps), (written, written_from)] {
+            loop {
+                let mut transaction = self.begin(now)?;
+                let found = transaction.rows.keys(&from, &keys::end_of(&prefix), ERASE_CHUNK)?;
+                let Some(last) = found.last() else { break };
+                from = [last.as_slice(), &[0]].concat();
+                for key in &found {
+                    if let Some((_, id)) = keys::split_at(key, prefix.len()) {
+                        transaction.vanish_one(&id, &author)?;
+                    }
+                }
+                transaction.commit()?;
+            }
+        }
+        let mut transaction = self.begin(now)?;
+        transaction.staged.push(&Record::Vanish {
+            author: hasher.author(&author),
+            up_to,
+        })?;
+        transaction.rows.put(row, up_to.to_be_bytes().to_vec());
+        transaction.commit()?;
+        Ok(Outcome::CarriedOut)
+    }
+
+    /// Erases what has expired at `now`, and forgets deletions that are no longer needed. How
+    /// many events went; fewer than all where there were very many.
+    pub fn sweep(&mut self, now: u64) -> Result<usize, StoreError> {
+        let mut transaction = self.begin(now)?;
+        let to = keys::expiry(now.saturating_add(1), &Hash::default());
+        let due = transaction.rows.keys(b"X", &to, ERASE_CHUNK)?;
+        for key in &due {
+            if let Some((_, id)) = keys::split_at(key, 1) {
+                transaction.erase(&id)?;
+            }
+            transaction.rows.remove(key.clone());
+        }
+        let to = keys::deletion_end(now.saturating_add(1), &Hash::default());
+        for key in transaction.rows.keys(b"Y", &to, ERASE_CHUNK)? {
+            if let Some((_, deletion)) = keys::split_at(&key, 1) {
+                transaction.rows.remove(keys::deletion(&deletion));
+            }
+            transaction.rows.remove(key);
+        }
+        transaction.commit()?;
+        Ok(due.len())
+    }
+}
+
+/// Changes that become durable together. Dropped without [`Transaction::commit`], it leaves
+/// nothing.
+pub struct Transaction<'w> {
+    store: &'w EventStore,
+    rules: &'w Rules,
+    seq: &'w mut u64,
+    next_seq: u64,
+    now: u64,
+    has_room: bool,
+    staged: Staged,
+    rows: Rows<'w>,
+    erased: Vec<Place>,
+    /// Events of this transaction, which nobody can read from the log yet.
+    fresh: HashMap<Hash, VerifiedEvent>,
+}
+
+impl Transaction<'_> {
+    fn numbered(mut self) -> Self {
+        self.next_seq = *self.seq;
+        self
+    }
+
+    /// Keeps an event, unless it is here already, was deleted, or finds its mailbox full.
+    pub fn put(&mut self, event: &VerifiedEvent) -> Result<Outcome, StoreError> {
+        let hasher = self.store.hasher();
+        let id = hasher.id(&event.id());
+        if self.rows.entry(&id)?.is_some() {
+            return Ok(Outcome::Duplicate);
+        }
+        if let Some(refusal) = self.memory_forbids(event)? {
+            return Ok(Outcome::Refused(refusal));
+        }
+        let mut replaced = None;
+        if let Some(address) = rows::address_of(hasher, event) {
+            let deleted = self.rows.number(&keys::address_deletion(&address))?;
+            if deleted.is_some_and(|up_to| event.created_at() <= up_to) {
+                return Ok(Outcome::Refused(Refusal::Deleted));
+            }
+            if let Some(other) = self.rows.get(&keys::address(&address))? {
+                let other: Hash = keys::take(&mut other.as_slice())?;
+                if let Some((_, current)) = self.find(&other)? {
+                    let newer = |e: &Event| (e.created_at(), std::cmp::Reverse(e.id()));
+                    if newer(&current) >= newer(event) {
+                        return Ok(Outcome::Superseded);
+                    }
+                    replaced = Some(other);
+                }
+            }
+        }
+        if let Some(recipient) = rows::recipient_of(hasher, event) {
+            let row = self.rows.get(&keys::mailbox(&recipient))?;
+            let (count, bytes) = keys::decode_pair(row.as_deref())?;
+            let bytes = bytes.saturating_add(event.json().len() as u64);
+            if self.rules.wraps_per_recipient.is_some_and(|most| count >= most)
+                || self.rules.bytes_per_recipient.is_some_and(|most| bytes > most)
+            {
+                return Ok(Outcome::Refused(Refusal::MailboxFull));
+            }
+        }
+        if !self.has_room {
+            return Err(StoreError::DiskFull);
+        }
+        if let Some(replaced) = replaced {
+            self.erase(&replaced)?;
+        }
+        let place = self.staged.push(&Record::Event(event.json().clone()))?;
+        self.next_seq = self.next_seq.saturating_add(1);
+        self.rows.insert_event(hasher, event, place, self.next_seq)?;
+        self.fresh.insert(id, event.clone());
+        Ok(Outcome::Stored { seq: self.next_seq })
+    }
+
+    /// Whether an event that is passed on without being kept was deleted or its author vanished.
+    pub fn memory_forbids(&self, event: &Event) -> Result<Option<Refusal>, StoreError> {
+        let hasher = self.store.hasher();
+        let recipient = match kinds::is_wrap(event.kind()) {
+            true => policy::sole_recipient(event.tags()),
+            false => None,
+        };
+        for deleter in [Some(event.pubkey()), recipient].into_iter().flatten() {
+            let row = keys::deletion(&hasher.deletion(&event.id(), &deleter));
+            if self.rows.number(&row)?.is_some_and(|until| until > self.now) {
+                return Ok(Some(Refusal::Deleted));
+            }
+        }
+        // The random times of wraps say nothing about when they were written.
+        if !kinds::is_wrap(event.kind()) {
+            let vanished = self.rows.number(&keys::vanished(&hasher.author(&event.pubkey())))?;
+            if vanished.is_some_and(|up_to| event.created_at() <= up_to) {
+                return Ok(Some(Refusal::Vanished));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Carries out a deletion request (NIP-09): its author's own events go, and wraps addressed
+    /// to its author. What is not here yet is remembered. A request that concerns wraps is kept
+    /// as tombstones only; any other is kept and passed on. With `unless_own` the sender may
+    /// otherwise not write here: the request counts only where it names something stored that is
+    /// theirs, or that they deleted before.
+    pub fn delete(
+        &mut self,
+        request: &VerifiedEvent,
+        unless_own: Option<Refusal>,
+    ) -> Result<Outcome, StoreError> {
+        let hasher = self.store.hasher();
+        if self.rows.entry(&hasher.id(&request.id()))?.is_some() {
+            return Ok(Outcome::Duplicate);
+        }
+        if let Some(refusal) = self.memory_forbids(request)? {
+            return Ok(Outcome::Refused(refusal));
+        }
+        let deleter = request.pubkey();
+        let mut own = Vec::new();
+        let mut unknown = Vec::new();
+        let wrap_kinds = [kinds::WRAP.to_string(), kinds::EPHEMERAL_WRAP.to_string()];
+        let names_wraps = request
+            .tags()
+            .values("k")
+            .any(|kind| wrap_kinds.iter().any(|wrap| wrap == kind));
+        let mut concerns_wraps = names_wraps;
+        let mut has_own = false;
+        for id in request.tags().values("e").filter_map(|id| EventId::from_hex(id).ok()) {
+            let hash = hasher.id(&id);
+            match self.find(&hash)? {
+                Some((_, target)) if may_delete(&deleter, &target) => {
+                    has_own = true;
+                    concerns_wraps |= kinds::is_wrap(target.kind());
+                    own.push((id, hash));
+                }
+                Some(_) => {}
+                None => {
+                    let row = keys::deletion(&hasher.deletion(&id, &deleter));
+                    has_own |= self.rows.get(&row)?.is_some();
+                    unknown.push(id);
+                }
+            }
+        }
+        let mut addresses = Vec::new();
+        for address in request.tags().values("a") {
+            let Some((kind, author, d)) = address_parts(address) else {
+                continue;
+            };
+            if author == deleter {
+                let address = hasher.address(kind, &author, d);
+                let current = self.rows.get(&keys::address(&address))?;
+                has_own |= current.is_some();
+                addresses.push((address, current));
+            }
+        }
+        if let (Some(refusal), false) = (unless_own, has_own) {
+            return Ok(Outcome::Refused(refusal));
+        }
+        let until = match concerns_wraps {
+            true => self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX),
+            false => u64::MAX,
+        };
+        for (id, hash) in own {
+            self.remember(&id, &deleter, until)?;
+            self.erase(&hash)?;
+        }
+        for id in unknown {
+            self.remember(&id, &deleter, until)?;
+        }
+        for (address, current) in addresses {
+            self.delete_address(&address, current, request.created_at())?;
+        }
+        match concerns_wraps {
+            true => Ok(Outcome::CarriedOut),
+            false => match self.put(request) {
+                // The deletion itself holds; there is only no room to show it to others.
+                Err(StoreError::DiskFull) => Ok(Outcome::CarriedOut),
+                other => other,
+            },
+        }
+    }
+
+    fn delete_address(
+        &mut self,
+        address: &Hash,
+        current: Option<Vec<u8>>,
+        up_to: u64,
+    ) -> Result<(), StoreError> {
+        let key = keys::address_deletion(address);
+        if self.rows.number(&key)?.is_some_and(|known| known >= up_to) {
+            return Ok(());
+        }
+        let address = *address;
+        self.staged.push(&Record::AddressDeletion { address, up_to })?;
+        self.rows.put(key, up_to.to_be_bytes().to_vec());
+        if let Some(current) = current {
+            let id: Hash = keys::take(&mut current.as_slice())?;
+            if self.rows.entry(&id)?.is_some_and(|entry| entry.created_at <= up_to) {
+                self.erase(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers that `deleter` wants `id` gone, until a time.
+    fn remember(
+        &mut self,
+        id: &EventId,
+        deleter: &PublicKey,
+        until: u64,
+    ) -> Result<(), StoreError> {
+        let deletion = self.store.hasher().deletion(id, deleter);
+        let key = keys::deletion(&deletion);
+        if self.rows.number(&key)?.is_some_and(|known| known >= until) {
+            return Ok(());
+        }
+        self.staged.push(&Record::Deletion { deletion, until })?;
+        self.rows.put(key, until.to_be_bytes().to_vec());
+        if until != u64::MAX {
+            self.rows.put(keys::deletion_end(until, &deletion), Vec::new());
+        }
+        Ok(())
+    }
+
+    /// One event that goes because `author` vanished.
+    fn vanish_one(&mut self, id: &Hash, author: &PublicKey) -> Result<(), StoreError> {
+        if let Some((_, event)) = self.find(id)?
+            && kinds::is_wrap(event.kind())
+        {
+            let until = self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX);
+            self.remember(&event.id(), author, until)?;
+        }
+        self.erase(id)
+    }
+
+    /// Erases one event, if it is here.
+    pub(super) fn erase(&mut self, id: &Hash) -> Result<(), StoreError> {
+        let Some(entry) = self.rows.entry(id)? else {
+            return Ok(());
+        };
+        let event = self.find(id)?.map(|(_, event)| event);
+        self.staged.push(&Record::Erasure {
+            place: entry.place,
+            id: *id,
+        })?;
+        self.erased.push(entry.place);
+        self.fresh.remove(id);
+        self.rows.remove_event(self.store.hasher(), id, &entry, event.as_ref())
+    }
+
+    /// An event of the store or of this transaction.
+    fn find(&self, id: &Hash) -> Result<Option<(Entry, Event)>, StoreError> {
+        let Some(entry) = self.rows.entry(id)? else {
+            return Ok(None);
+        };
+        if let Some(event) = self.fresh.get(id) {
+            return Ok(Some((entry, Event::clone(event))));
+        }
+        let json = self.store.bodies().read(entry.place)?;
+        Ok(json
+            .and_then(|json| Event::decode(json).ok())
+            .map(|event| (entry, event)))
+    }
+
+    /// Makes everything durable. After an error nothing of it counts, except where the index
+    /// failed behind a synced log: the next start replays that.
+    pub fn commit(self) -> Result<(), StoreError> {
+        if self.staged.is_empty() && self.rows.is_empty() {
+            return Ok(());
+        }
+        let bodies = self.store.bodies();
+        bodies.write(&self.staged)?;
+        // The log now knows more than the index. If the rest fails, no later batch may move the
+        // index past this one: the next start has to replay it.
+        let store = self.store;
+        self.apply().inspect_err(|_| store.break_off())
+    }
+
+    fn apply(mut self) -> Result<(), StoreError> {
+        self.store.bodies().erase(&self.erased)?;
+        let position = [
+            self.staged.segment().to_be_bytes().as_slice(),
+            &self.staged.end().to_be_bytes(),
+            &self.next_seq.to_be_bytes(),
+        ]
+        .concat();
+        self.rows.put(keys::position(), position);
+        self.store.index().apply(&self.rows.into_batch())?;
+        *self.seq = self.next_seq;
+        Ok(())
+    }
+}
+
+/// Whether `deleter` may delete the event: their own (never a deletion, NIP-09), or a wrap
+/// addressed to them (NIP-59).
+fn may_delete(deleter: &PublicKey, target: &Event) -> bool {
+    let is_own = target.pubkey() == *deleter && target.kind() != kinds::DELETION;
+    let is_for_them = target.kind() == kinds::WRAP
+        && policy::sole_recipient(target.tags()).is_some_and(|key| key == *deleter);
+    is_own || is_for_them
+}
+
+/// The parts of an `a` tag's value, `kind:pubkey:d`.
+fn address_parts(text: &str) -> Option<(u16, PublicKey, &str)> {
+    let mut parts = text.splitn(3, ':');
+    let kind = parts.next()?.parse().ok()?;
+    let author = PublicKey::from_hex(parts.next()?).ok()?;
+    Some((kind, author, parts.next().unwrap_or_default()))
+}
