@@ -137,3 +137,17 @@ test('the deletion secret in the self-copy is ignored by nostr-tools', async () 
     assert.ok(!ben.rumorJson(wrap).includes('sotto_d'))
   }
 })
+
+test('two people with nostr-tools can use our servers alone', async () => {
+  const cleo = new Foreign(world.relay)
+  const plain = randomBytes(5_000)
+  await ben.sendText(cleo.pubkey, text)
+  await ben.sendRumor(cleo.pubkey, await upload(world.files, cleo.pubkey, plain, 'image/png'))
+
+  const inbox = (await cleo.inbox()).sort((a, b) => a.kind - b.kind)
+  assert.deepEqual(inbox.map(({ kind }) => kind), [14, 15])
+  assert.equal(inbox[0].content, text)
+  assert.ok(plain.equals(await download(inbox[1])))
+  assert.deepEqual(await ben.inbox(), [])
+  cleo.leave()
+})

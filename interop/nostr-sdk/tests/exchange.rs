@@ -195,6 +195,29 @@ async fn the_deletion_secret_in_the_self_copy_is_ignored_by_nostr_sdk() -> Resul
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_with_nostr_sdk_can_use_our_servers_alone() -> Result<()> {
+    let world = World::start()?;
+    let (ben, cleo) = (
+        Foreign::join(world.relay()).await?,
+        Foreign::join(world.relay()).await?,
+    );
+    let plain = bytes(5_000);
+    ben.send_text(cleo.pubkey(), TEXT).await?;
+    let rumor = file::upload(world.files(), &ben.keys, cleo.pubkey(), &plain, "image/png")?;
+    ben.send_rumor(cleo.pubkey(), rumor).await?;
+
+    let mut inbox = cleo.inbox().await?;
+    inbox.sort_by_key(|message| message.rumor.kind.as_u16());
+    assert_eq!(inbox.len(), 2);
+    assert_eq!(inbox[0].rumor.content, TEXT);
+    assert!(file::download(&inbox[1].rumor)? == plain);
+    assert!(ben.inbox().await?.is_empty());
+    ben.leave().await;
+    cleo.leave().await;
+    Ok(())
+}
+
 /// Bytes of no particular kind, different at each place.
 fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|i| (i * 31 + i / 251) as u8).collect()
