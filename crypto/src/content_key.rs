@@ -93,11 +93,6 @@ impl ConversationKey {
     pub fn decrypt(&self, payload: &str) -> Result<Zeroizing<Vec<u8>>, PayloadError> {
         decrypt_payload(&self.key, payload)
     }
-
-    #[cfg(test)]
-    pub(crate) fn expose_secret_bytes(&self) -> &[u8; 32] {
-        &self.key
-    }
 }
 
 impl std::fmt::Debug for ConversationKey {

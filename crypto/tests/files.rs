@@ -98,6 +98,28 @@ fn the_stream_is_that_of_the_format() {
 }
 
 #[test]
+fn sizes_and_bytes_are_those_of_the_document() {
+    let document = include_str!("../../docs/protocol/files.md");
+    let vector = hex::encode(encrypt(&key(), b"Sotto"));
+    assert!(document.contains(&format!("`{vector}`")), "{vector}");
+    for (length, text) in [
+        (0, "0"),
+        (1_000, "1,000"),
+        (65_528, "65,528"),
+        (65_529, "65,529"),
+        (1_000_000, "1,000,000"),
+    ] {
+        let size = Layout::of_file(length).unwrap().ciphertext_bytes();
+        let row = document
+            .lines()
+            .find(|line| line.starts_with(&format!("| {text} |")))
+            .unwrap();
+        let last = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        assert_eq!(last.replace(',', ""), size.to_string(), "{row}");
+    }
+}
+
+#[test]
 fn files_around_the_chunk_borders_come_back() {
     let borders = [
         0,

@@ -14,6 +14,7 @@ use crypto::{
     AccountKey, DeletionSecret, Envelope, KeyCache, OneTimeKey, Opened, Refusal, SealError,
     WrapError, WrapKind, open_envelope, open_seal, seal, wrap,
 };
+use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use wire::{
@@ -483,4 +484,26 @@ fn strangers_never_push_a_contact_out_of_the_cache() {
         keys.find(&bob.public_key(), &account(5).public_key())
             .is_none()
     );
+}
+
+proptest! {
+    #[test]
+    fn an_outer_expiry_is_late_but_not_too_late(
+        exact in 1_000_000_u64..4_000_000_000, ttl in 0_u64..10_000_000, seed: u64,
+    ) {
+        use crypto::expiry::{grid, outer_expiry};
+        let outer = outer_expiry(exact, ttl, &mut StdRng::seed_from_u64(seed));
+        let grid = grid(ttl);
+        prop_assert!((60..=3_600).contains(&grid));
+        prop_assert!(outer > exact && outer <= exact + 2 * grid);
+        prop_assert_eq!(outer % grid, 0);
+    }
+
+    #[test]
+    fn a_past_time_is_at_most_two_days_back(now in 0_u64..4_000_000_000, seed: u64) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let time = crypto::gift_wrap::past_time(now, &mut rng);
+        prop_assert!(time <= now && now - time <= 172_800);
+        prop_assert_eq!(crypto::WrapKind::Ephemeral.time(now, &mut rng), now);
+    }
 }
