@@ -1,6 +1,6 @@
 // The other person, who runs nostr-tools.
 
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, randomBytes, webcrypto } from 'node:crypto'
 import assert from 'node:assert/strict'
 import * as nip17 from 'nostr-tools/nip17'
 import * as nip19 from 'nostr-tools/nip19'
@@ -10,7 +10,8 @@ import { SimplePool, useWebSocketImplementation } from 'nostr-tools/pool'
 import { finalizeEvent, generateSecretKey, getPublicKey } from 'nostr-tools/pure'
 import WebSocket from 'ws'
 
-// Node has a WebSocket of its own from version 22 on.
+// Node has a WebSocket of its own from version 22 on, and Web Crypto unasked from 20 on.
+globalThis.crypto ??= webcrypto
 useWebSocketImplementation(WebSocket)
 
 // Long enough for a loaded machine; nothing waits for it when all is well.
