@@ -114,18 +114,28 @@ pub async fn check(
     note("get", right, answer.said());
     let harmless = answer.header(header::X_CONTENT_TYPE_OPTIONS) == "nosniff"
         && answer.header(header::CONTENT_TYPE) == "application/octet-stream"
-        && answer.header(header::CONTENT_SECURITY_POLICY).contains("sandbox");
+        && answer
+            .header(header::CONTENT_SECURITY_POLICY)
+            .contains("sandbox");
     let detail = "octet-stream, nosniff and a sandbox policy keep browsers from running blobs";
     note("headers", harmless, detail.to_owned());
     let cors = answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-    note("cors", cors == "*", format!("Access-Control-Allow-Origin: {cors}"));
+    note(
+        "cors",
+        cors == "*",
+        format!("Access-Control-Allow-Origin: {cors}"),
+    );
 
     let answer = peer.get(&path, Some("bytes=100-199")).await?;
     let right = answer.status == 206 && probe.get(100..200) == Some(&answer.body);
     note("range", right, answer.said());
 
     let answer = peer.delete(&path, &foreign).await?;
-    note("stranger_cannot_delete", answer.status == 403, answer.said());
+    note(
+        "stranger_cannot_delete",
+        answer.status == 403,
+        answer.said(),
+    );
 
     let answer = peer.delete(&path, &delete).await?;
     note("delete", answer.status.is_success(), answer.said());
@@ -169,7 +179,14 @@ fn sign(
     rng: &mut (dyn CryptoRng + Send),
 ) -> HeaderValue {
     let pubkey = PublicKey::from_bytes(key.x_only_public_key().0.serialize());
-    let draft = Token::draft(pubkey, verb, hash, url, now, now.saturating_add(TOKEN_SECONDS));
+    let draft = Token::draft(
+        pubkey,
+        verb,
+        hash,
+        url,
+        now,
+        now.saturating_add(TOKEN_SECONDS),
+    );
     let mut auxiliary = [0; 32];
     rng.fill_bytes(&mut auxiliary);
     let message = secp256k1::Message::from_digest(*draft.id().as_bytes());
@@ -223,7 +240,8 @@ impl Answer {
 
 impl Peer<'_> {
     async fn head(&self, path: &str) -> Result<Answer, CheckError> {
-        self.ask(self.request(Method::HEAD, path, None), Bytes::new()).await
+        self.ask(self.request(Method::HEAD, path, None), Bytes::new())
+            .await
     }
 
     async fn get(&self, path: &str, range: Option<&'static str>) -> Result<Answer, CheckError> {

@@ -159,7 +159,11 @@ impl Config {
         set(&mut limits.total_bytes, raw.max_total_bytes);
         set(&mut limits.keep_free_bytes, raw.keep_free_bytes);
         limits.max_age_seconds = raw.max_age_seconds.filter(|seconds| *seconds > 0);
-        at_least_one(&mut limits.uploads_per_key, raw.uploads_per_key, "uploads_per_key")?;
+        at_least_one(
+            &mut limits.uploads_per_key,
+            raw.uploads_per_key,
+            "uploads_per_key",
+        )?;
         at_least_one(&mut limits.uploads, raw.uploads, "uploads")?;
         at_least_one(&mut limits.connections, raw.connections, "connections")?;
         at_least_one(
@@ -167,13 +171,31 @@ impl Config {
             raw.connections_per_address,
             "connections_per_address",
         )?;
-        seconds(&mut limits.header_timeout, raw.header_timeout_seconds, "header_timeout_seconds")?;
-        seconds(&mut limits.idle_timeout, raw.idle_timeout_seconds, "idle_timeout_seconds")?;
-        set(&mut limits.upload_bytes_per_second, raw.upload_bytes_per_second);
-        seconds(&mut limits.upload_grace, raw.upload_grace_seconds, "upload_grace_seconds")?;
+        seconds(
+            &mut limits.header_timeout,
+            raw.header_timeout_seconds,
+            "header_timeout_seconds",
+        )?;
+        seconds(
+            &mut limits.idle_timeout,
+            raw.idle_timeout_seconds,
+            "idle_timeout_seconds",
+        )?;
+        set(
+            &mut limits.upload_bytes_per_second,
+            raw.upload_bytes_per_second,
+        );
+        seconds(
+            &mut limits.upload_grace,
+            raw.upload_grace_seconds,
+            "upload_grace_seconds",
+        )?;
         if limits.blob_bytes > wire::limits::FILE_BYTES {
             let most = wire::limits::FILE_BYTES;
-            return Err(value("max_blob_bytes", format!("no client makes more than {most}")));
+            return Err(value(
+                "max_blob_bytes",
+                format!("no client makes more than {most}"),
+            ));
         }
         Ok(config)
     }
@@ -216,8 +238,12 @@ impl Config {
 
 /// Reads `address:port`.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
-    text.parse()
-        .map_err(|_| value("listen", format!("`{text}` is no address like 127.0.0.1:7448")))
+    text.parse().map_err(|_| {
+        value(
+            "listen",
+            format!("`{text}` is no address like 127.0.0.1:7448"),
+        )
+    })
 }
 
 /// Reads the URL under which others reach the server.
@@ -241,7 +267,11 @@ fn set<T>(target: &mut T, wanted: Option<T>) {
     }
 }
 
-fn at_least_one(target: &mut u32, wanted: Option<u32>, key: &'static str) -> Result<(), ConfigError> {
+fn at_least_one(
+    target: &mut u32,
+    wanted: Option<u32>,
+    key: &'static str,
+) -> Result<(), ConfigError> {
     if wanted == Some(0) {
         return Err(value(key, "0 would serve nobody"));
     }
@@ -379,7 +409,11 @@ mod tests {
     fn the_example_file_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/sotto-files.example.toml");
         let file = std::fs::read_to_string(path).unwrap();
-        assert_eq!(file, Config::example(), "run `sotto-files init --config {path}`");
+        assert_eq!(
+            file,
+            Config::example(),
+            "run `sotto-files init --config {path}`"
+        );
     }
 
     #[test]

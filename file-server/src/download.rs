@@ -115,24 +115,27 @@ fn pieces(
     first: u64,
     count: u64,
 ) -> impl futures_util::Stream<Item = Result<Bytes, StorageError>> {
-    stream::try_unfold((reader, first, count), |(mut reader, at, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let (piece, reader) = blocking(move || {
-            let length = usize::try_from(left.min(PIECE_BYTES)).unwrap_or(usize::MAX);
-            let mut buffer = vec![0; length];
-            let read = reader.read_at(at, &mut buffer)?;
-            if read == 0 {
-                let kind = std::io::ErrorKind::UnexpectedEof;
-                return Err(StorageError::Io(kind.into()));
+    stream::try_unfold(
+        (reader, first, count),
+        |(mut reader, at, left)| async move {
+            if left == 0 {
+                return Ok(None);
             }
-            buffer.truncate(read);
-            Ok((Bytes::from(buffer), reader))
-        })
-        .await?;
-        let read = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        let next = (reader, at.saturating_add(read), left.saturating_sub(read));
-        Ok(Some((piece, next)))
-    })
+            let (piece, reader) = blocking(move || {
+                let length = usize::try_from(left.min(PIECE_BYTES)).unwrap_or(usize::MAX);
+                let mut buffer = vec![0; length];
+                let read = reader.read_at(at, &mut buffer)?;
+                if read == 0 {
+                    let kind = std::io::ErrorKind::UnexpectedEof;
+                    return Err(StorageError::Io(kind.into()));
+                }
+                buffer.truncate(read);
+                Ok((Bytes::from(buffer), reader))
+            })
+            .await?;
+            let read = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            let next = (reader, at.saturating_add(read), left.saturating_sub(read));
+            Ok(Some((piece, next)))
+        },
+    )
 }

@@ -158,11 +158,13 @@ async fn run(config: Config, json: bool) -> anyhow::Result<u8> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let data = config.data.display().to_string();
-    let server = FileServer::start(config).await.map_err(|error| match error {
-        StartError::PortBusy(_) | StartError::DataBusy => Failure::new(9, "conflict", error),
-        StartError::Storage(StorageError::Full) => Failure::new(1, "disk_full", error),
-        other => other.into(),
-    })?;
+    let server = FileServer::start(config)
+        .await
+        .map_err(|error| match error {
+            StartError::PortBusy(_) | StartError::DataBusy => Failure::new(9, "conflict", error),
+            StartError::Storage(StorageError::Full) => Failure::new(1, "disk_full", error),
+            other => other.into(),
+        })?;
     let url = server.url();
     let object = json!({
         "schema": "sotto.listening/1", "url": url, "pid": std::process::id(),
@@ -184,7 +186,11 @@ async fn run(config: Config, json: bool) -> anyhow::Result<u8> {
 fn init(path: Option<&Path>, json: bool) -> anyhow::Result<u8> {
     let example = Config::example();
     let Some(path) = path else {
-        say(json, &json!({ "schema": "sotto.config/1", "config": example }), example.trim_end())?;
+        say(
+            json,
+            &json!({ "schema": "sotto.config/1", "config": example }),
+            example.trim_end(),
+        )?;
         return Ok(0);
     };
     let created = std::fs::File::create_new(path).and_then(|mut file| {
@@ -194,9 +200,15 @@ fn init(path: Option<&Path>, json: bool) -> anyhow::Result<u8> {
     match created {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Failure::new(9, "conflict", format!("{} exists", path.display())));
+            return Err(Failure::new(
+                9,
+                "conflict",
+                format!("{} exists", path.display()),
+            ));
         }
-        Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot write {}", path.display()));
+        }
     }
     let object = json!({ "schema": "sotto.config/1", "path": path });
     say(json, &object, &format!("wrote {}", path.display()))?;
@@ -384,7 +396,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| "no duration like 10s".to_owned())?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "no duration like 10s".to_owned())?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "" | "s" => Ok(Duration::from_secs(number)),

@@ -172,7 +172,10 @@ mod tests {
         let _first = admit(1, 0, 110).unwrap();
         assert_eq!(admit(2, 0, 209).unwrap_err(), QuotaError::DiskFull);
         assert_eq!(admit(2, 51, 1_000).unwrap_err(), QuotaError::NoSpace);
-        assert_eq!(admit(2, u64::MAX, u64::MAX).unwrap_err(), QuotaError::NoSpace);
+        assert_eq!(
+            admit(2, u64::MAX, u64::MAX).unwrap_err(),
+            QuotaError::NoSpace
+        );
         let _second = admit(2, 50, 1_000).unwrap();
     }
 

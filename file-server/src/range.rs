@@ -44,7 +44,10 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
         }
         _ => None,
     };
-    part.map_or(Wanted::Nothing, |(first, last)| Wanted::Part { first, last })
+    part.map_or(Wanted::Nothing, |(first, last)| Wanted::Part {
+        first,
+        last,
+    })
 }
 
 /// Digits only: `u64::from_str` would also take a sign. Too large a number is no position.
@@ -93,7 +96,11 @@ mod tests {
             ("bytes=0x0-1", 10, Wanted::Nothing),
             ("bytes=18446744073709551616-", 10, Wanted::Nothing),
             ("bytes=0-18446744073709551616", 10, Wanted::Nothing),
-            ("bytes=18446744073709551615-18446744073709551615", 10, Wanted::Nothing),
+            (
+                "bytes=18446744073709551615-18446744073709551615",
+                10,
+                Wanted::Nothing,
+            ),
             ("bytes=18446744073709551614-", max, part(max - 1, max - 1)),
             ("bytes=0-0", 0, Wanted::Nothing),
             ("bytes=-1", 0, Wanted::Nothing),

@@ -115,7 +115,11 @@ mod tests {
     fn a_blob_is_named_by_64_lower_case_hex_and_nothing_else() {
         let hex = "0a".repeat(32);
         let hash = Sha256::from_hex(&hex).unwrap();
-        for good in [format!("/{hex}"), format!("/{hex}.bin"), format!("/{hex}.MP4")] {
+        for good in [
+            format!("/{hex}"),
+            format!("/{hex}.bin"),
+            format!("/{hex}.MP4"),
+        ] {
             assert_eq!(blob_of(&good), Some(hash), "{good}");
         }
         for bad in [

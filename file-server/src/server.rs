@@ -114,12 +114,13 @@ impl FileServer {
     /// returns, the server answers.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let data = config.data.clone();
-        let storage = blocking(move || DiskStorage::open(&data))
-            .await
-            .map_err(|error| match error {
-                StorageError::Busy => StartError::DataBusy,
-                other => StartError::Storage(other),
-            })?;
+        let storage =
+            blocking(move || DiskStorage::open(&data))
+                .await
+                .map_err(|error| match error {
+                    StorageError::Busy => StartError::DataBusy,
+                    other => StartError::Storage(other),
+                })?;
         Self::start_with(config, Arc::new(storage), Clock::system()).await
     }
 
@@ -206,7 +207,10 @@ async fn sweep(shared: Arc<Shared>) {
         let swept = shared.blocking(move |storage| Ok(storage.sweep(now))).await;
         match swept {
             Ok(swept) if swept.failed > 0 => {
-                tracing::error!(failed = swept.failed, "erasing failed and will be tried again");
+                tracing::error!(
+                    failed = swept.failed,
+                    "erasing failed and will be tried again"
+                );
             }
             Ok(swept) if swept.erased > 0 => tracing::debug!(erased = swept.erased, "swept"),
             Ok(_) => {}

@@ -64,9 +64,9 @@ pub(crate) async fn put(
 
 /// `Content-Length` is required: space is set aside before the first byte is taken.
 fn announced_size(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let length = headers.get(header::CONTENT_LENGTH).ok_or_else(|| {
-        Refusal::new(StatusCode::LENGTH_REQUIRED, "Content-Length is required")
-    })?;
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .ok_or_else(|| Refusal::new(StatusCode::LENGTH_REQUIRED, "Content-Length is required"))?;
     let length = length.to_str().ok().and_then(|text| text.parse().ok());
     length.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "Content-Length is no number"))
 }
@@ -118,8 +118,8 @@ async fn receive(
             .await
             .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload is too slow"))?;
         let Some(frame) = frame else { break };
-        let frame = frame
-            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the upload was cut off"))?;
+        let frame =
+            frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the upload was cut off"))?;
         // Trailers say nothing here.
         let Ok(bytes) = frame.into_data() else {
             continue;

@@ -94,7 +94,10 @@ fn committed_bytes_come_back<S: Storage>(store: &S) {
         assert_eq!(read(store, &bytes, 11), Some(bytes), "bytes come back");
     }
     let again = put(store, &sample(1), 2, None, 2, 20).unwrap();
-    assert!(!again.created, "the second upload of one blob creates nothing");
+    assert!(
+        !again.created,
+        "the second upload of one blob creates nothing"
+    );
     assert_eq!(again.blob.uploaded_at, 10, "the first upload's time stays");
     assert_eq!(store.find(&Sha256::of(b"other"), 1), None);
 }
@@ -107,7 +110,11 @@ fn nothing_is_readable_before_the_commit<S: Storage>(store: &S) {
     assert_eq!(read(store, &bytes, 1), None);
     drop(staged);
     assert_eq!(read(store, &bytes, 1), None);
-    assert_eq!(store.usage().bytes, 0, "what was not committed is not counted");
+    assert_eq!(
+        store.usage().bytes,
+        0,
+        "what was not committed is not counted"
+    );
 }
 
 #[allow(clippy::unwrap_used, reason = "see `check`")]

@@ -8,9 +8,7 @@ use wire::Sha256;
 use wire::ids::PublicKey;
 
 use super::record::Record;
-use super::{
-    Blob, Claim, ReadBlob, Spent, Staged, Storage, StorageError, Stored, Swept, Usage,
-};
+use super::{Blob, Claim, ReadBlob, Spent, Staged, Storage, StorageError, Stored, Swept, Usage};
 
 /// Blobs in a map. Clones share it.
 #[derive(Debug, Clone, Default)]

@@ -58,7 +58,10 @@ pub(super) fn recover(folders: &Folders) -> Result<Index, StorageError> {
         }
     }
     if damaged > 0 {
-        tracing::warn!(damaged, "blobs are not served; `sotto-files verify` names them");
+        tracing::warn!(
+            damaged,
+            "blobs are not served; `sotto-files verify` names them"
+        );
     }
     Ok(index)
 }
@@ -80,7 +83,9 @@ pub(super) fn verify(folders: &Folders) -> Result<Verification, StorageError> {
                 found.bytes = found.bytes.saturating_add(size);
             }
             Ok((_, size)) if size != record.size => {
-                found.damaged.push((hash, "its length differs from its record"));
+                found
+                    .damaged
+                    .push((hash, "its length differs from its record"));
             }
             Ok(_) => found.damaged.push((hash, "its bytes do not have its hash")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

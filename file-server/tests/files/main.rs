@@ -4,6 +4,6 @@
 mod attacks;
 mod deletion;
 mod program;
-mod support;
 mod sunset;
+mod support;
 mod transfer;

@@ -137,7 +137,8 @@ impl World {
 
     pub async fn delete_with(&self, token: &str, hash: &Sha256) -> Answer {
         let path = format!("/{hash}");
-        self.ask("DELETE", &path, &[("Authorization", token)], b"").await
+        self.ask("DELETE", &path, &[("Authorization", token)], b"")
+            .await
     }
 
     pub async fn ask(
@@ -220,6 +221,10 @@ pub async fn ask(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
+    if method == "PUT" {
+        // Said for an empty body, too.
+        request = request.header("Content-Length", body.len());
+    }
     let request = request.body(Full::new(Bytes::copy_from_slice(body)))?;
     let response = sender.send_request(request).await?;
     let (head, body) = response.into_parts();
@@ -249,12 +254,7 @@ pub async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 /// Opens an upload and sends the head and `part` of a body of `size` bytes.
-pub async fn begin_upload(
-    address: SocketAddr,
-    token: &str,
-    size: usize,
-    part: &[u8],
-) -> TcpStream {
+pub async fn begin_upload(address: SocketAddr, token: &str, size: usize, part: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "PUT /upload HTTP/1.1\r\nHost: {address}\r\nAuthorization: {token}\r\n\

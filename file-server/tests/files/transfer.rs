@@ -21,7 +21,11 @@ async fn f_up_1_an_upload_comes_back_byte_for_byte() {
         let url = format!("http://{}/{hash}.bin", world.host());
         assert_eq!(descriptor["url"], url);
 
-        for path in [format!("/{hash}"), format!("/{hash}.bin"), format!("/{hash}.html")] {
+        for path in [
+            format!("/{hash}"),
+            format!("/{hash}.bin"),
+            format!("/{hash}.html"),
+        ] {
             let fetched = world.ask("GET", &path, &[], b"").await;
             assert_eq!(fetched.status, 200);
             assert_eq!(fetched.body, blob);
@@ -70,7 +74,9 @@ async fn f_up_3_a_stated_hash_must_be_the_tokens() {
     let hash = Sha256::of(&blob).to_hex();
     let token = world.token(&key(1), Verb::Upload, &Sha256::of(&blob));
     let other = "0".repeat(64);
-    let refused = world.put_with(&token, &blob, &[("X-SHA-256", &other)]).await;
+    let refused = world
+        .put_with(&token, &blob, &[("X-SHA-256", &other)])
+        .await;
     assert_eq!(refused.status, 409);
     let stored = world.put_with(&token, &blob, &[("X-SHA-256", &hash)]).await;
     assert_eq!(stored.status, 201);
@@ -87,7 +93,7 @@ async fn f_up_4_length_must_be_announced_and_within_the_limit() {
 
     let token = world.token(&key(1), Verb::Upload, &Sha256::of(b"abc"));
     let chunked = format!(
-        "PUT /upload HTTP/1.1\r\nHost: h\r\nAuthorization: {token}\r\n\
+        "PUT /upload HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: {token}\r\n\
          Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     );
     let answer = crate::support::raw(world.server.address(), chunked.as_bytes()).await;
