@@ -16,6 +16,8 @@ pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod error;
+pub mod home;
+pub mod media;
 pub mod runtime;
 pub mod store;
 pub mod view;

@@ -14,9 +14,12 @@
 //! The rules that keep sockets apart are told in `docs/protocol/sockets.md`.
 
 pub mod dialer;
+pub mod driver;
+pub mod file_link;
 pub mod http_date;
 pub mod relay_link;
 pub mod relay_session;
+pub mod spool;
 
 use std::time::Duration;
 

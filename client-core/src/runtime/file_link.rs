@@ -1,0 +1,542 @@
+//! One HTTP connection per transfer to or from a file server (Blossom, BUD-01, 02, 11, 12).
+//!
+//! A connection is used once and closed, redirects are not followed, nothing but what a transfer
+//! needs is in its headers, and a GET is never signed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Empty, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use sha2::{Digest as _, Sha256 as Hasher};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+use tokio_util::io::ReaderStream;
+use wire::Sha256;
+use wire::blob::BlobUrl;
+use wire::relay_url::Origin;
+
+use super::Timeouts;
+use super::dialer::{DialError, Dialer, Target, plain_words};
+use super::http_date;
+use super::relay_link::USER_AGENT;
+use crate::engine::io::BlobOutcome;
+
+/// The largest answer that is read besides a blob.
+const ANSWER_BYTES: usize = 16 * 1024;
+/// The longest `X-Reason` that is kept, bytes.
+const REASON_BYTES: usize = 512;
+/// How much is read from the disk or written to it at once.
+const STEP_BYTES: usize = 64 * 1024;
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// Told of bytes as they pass.
+pub type ByteObserver = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Talks to file servers. Cheap to clone; keeps no connection.
+#[derive(Debug, Clone)]
+pub struct FileLink {
+    dialer: Dialer,
+    timeouts: Timeouts,
+}
+
+/// What is uploaded.
+#[derive(Debug)]
+pub struct Upload {
+    /// To which server.
+    pub origin: Origin,
+    /// Whether the user's own configuration names it.
+    pub is_own: bool,
+    /// SHA-256 of the ciphertext.
+    pub blob: Sha256,
+    /// Bytes of the ciphertext.
+    pub size: u64,
+    /// The `Authorization` header.
+    pub authorization: String,
+    /// The wished end of life, Unix seconds.
+    pub sunset: Option<u64>,
+}
+
+/// Why a blob did not come.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DownloadError {
+    /// The server does not have it (any more): 404 or 410.
+    #[error("the file server does not have the file")]
+    Absent,
+    /// The address may not be dialled.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No connection, or it broke. What came is kept and the next try goes on behind it.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Another answer. The reason is the server's: untrusted.
+    #[error("the file server answered {status} {reason}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// `X-Reason`, cut.
+        reason: String,
+    },
+    /// More or other bytes than the message named. What came was thrown away.
+    #[error("the file server sent other bytes than the message names")]
+    Integrity,
+    /// The local disk.
+    #[error("{0}")]
+    Local(String, bool),
+}
+
+impl FileLink {
+    /// A link over this dialer.
+    pub fn new(dialer: Dialer, timeouts: Timeouts) -> Self {
+        Self { dialer, timeouts }
+    }
+
+    /// `PUT /upload` of a spooled file (BUD-02).
+    pub async fn upload(
+        &self,
+        upload: &Upload,
+        file: std::fs::File,
+        progress: Option<ByteObserver>,
+    ) -> BlobOutcome {
+        let moved = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&moved);
+        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), STEP_BYTES);
+        let stream = stream.map(move |step| {
+            if let Ok(step) = &step {
+                let length = u64::try_from(step.len()).unwrap_or_default();
+                let done = counter.fetch_add(length, Ordering::Relaxed);
+                if let Some(progress) = &progress {
+                    progress(done.saturating_add(length));
+                }
+            }
+            step.map(Frame::data)
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(upload.size));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+        let sunset = upload.sunset.map(http_date::format);
+        let texts = [
+            ("x-sha-256", Some(upload.blob.to_hex())),
+            ("authorization", Some(upload.authorization.clone())),
+            ("sunset", sunset),
+        ];
+        if let Err(outcome) = insert_texts(&mut headers, texts) {
+            return outcome;
+        }
+        let request = Ask {
+            method: Method::PUT,
+            origin: &upload.origin,
+            path: "/upload".to_owned(),
+            is_own: upload.is_own,
+            headers,
+            body: http_body_util::BodyExt::boxed(StreamBody::new(stream)),
+        };
+        match self.ask(request, &moved).await {
+            Ok(answer) => stored(answer, upload, self.timeouts.transfer).await,
+            Err(failure) => failure.into_outcome(),
+        }
+    }
+
+    /// `DELETE /<hash>` (BUD-12).
+    pub async fn remove(&self, url: &BlobUrl, is_own: bool, authorization: &str) -> BlobOutcome {
+        let mut headers = HeaderMap::new();
+        let texts = [("authorization", Some(authorization.to_owned()))];
+        if let Err(outcome) = insert_texts(&mut headers, texts) {
+            return outcome;
+        }
+        self.about_blob(Method::DELETE, url, is_own, headers).await
+    }
+
+    /// `HEAD /<hash>` (BUD-01).
+    pub async fn probe(&self, url: &BlobUrl, is_own: bool) -> BlobOutcome {
+        self.about_blob(Method::HEAD, url, is_own, HeaderMap::new())
+            .await
+    }
+
+    async fn about_blob(
+        &self,
+        method: Method,
+        url: &BlobUrl,
+        is_own: bool,
+        headers: HeaderMap,
+    ) -> BlobOutcome {
+        let request = Ask {
+            method,
+            origin: &url.origin,
+            path: format!("/{}", url.hash),
+            is_own,
+            headers,
+            body: empty(),
+        };
+        match self.ask(request, &AtomicU64::new(0)).await {
+            Ok(answer) => outcome_of(answer.response.status(), answer.response.headers()),
+            Err(failure) => failure.into_outcome(),
+        }
+    }
+
+    /// `GET /<hash>` into `file`, going on behind the bytes that are there already. At most
+    /// `size` bytes are read where the message names a size, and `limit` in any case; the whole
+    /// is checked against the hash, and `file` is emptied if it does not hold.
+    pub async fn download(
+        &self,
+        url: &BlobUrl,
+        is_own: bool,
+        size: Option<u64>,
+        limit: u64,
+        file: std::fs::File,
+        progress: Option<ByteObserver>,
+    ) -> Result<u64, DownloadError> {
+        let mut file = tokio::fs::File::from_std(file);
+        let limit = size.unwrap_or(limit).min(limit);
+        let (mut hasher, mut have) = hash_of(&mut file).await?;
+        if size == Some(have) && Sha256::from_bytes(hasher.clone().finalize().into()) == url.hash {
+            return Ok(have);
+        }
+        if have >= limit {
+            restart(&mut file, &mut hasher, &mut have).await?;
+        }
+        let answer = self.get(url, is_own, have).await?;
+        let (status, headers) = (answer.response.status(), answer.response.headers());
+        match status {
+            StatusCode::OK => restart(&mut file, &mut hasher, &mut have).await?,
+            StatusCode::PARTIAL_CONTENT if have > 0 && continues_at(headers, have) => {}
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
+                restart(&mut file, &mut hasher, &mut have).await?;
+                return Err(DownloadError::Unreachable(
+                    "the file server could not go on where it stopped".to_owned(),
+                ));
+            }
+            _ => return Err(refusal(status, headers)),
+        }
+        let mut body = answer.response.into_body();
+        // A length that is already too large costs not a byte.
+        if body.size_hint().lower() > limit.saturating_sub(have) {
+            restart(&mut file, &mut hasher, &mut have).await?;
+            return Err(DownloadError::Integrity);
+        }
+        loop {
+            let next = tokio::time::timeout(self.timeouts.transfer, body.frame()).await;
+            let frame = match next {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+                Ok(Some(Err(_))) => return broken(&mut file, "the connection broke").await,
+                Err(_) => return broken(&mut file, "the file server fell silent").await,
+            };
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
+            have = have.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            if have > limit {
+                restart(&mut file, &mut hasher, &mut have).await?;
+                return Err(DownloadError::Integrity);
+            }
+            file.write_all(data).await.map_err(local)?;
+            hasher.update(data);
+            if let Some(progress) = &progress {
+                progress(have);
+            }
+        }
+        file.flush().await.map_err(local)?;
+        if size.is_some_and(|size| have < size) {
+            return broken(&mut file, "the file server sent only a part").await;
+        }
+        if Sha256::from_bytes(hasher.clone().finalize().into()) != url.hash {
+            restart(&mut file, &mut hasher, &mut have).await?;
+            return Err(DownloadError::Integrity);
+        }
+        Ok(have)
+    }
+
+    async fn get(&self, url: &BlobUrl, is_own: bool, have: u64) -> Result<Answer, DownloadError> {
+        let mut headers = HeaderMap::new();
+        if have > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={have}-"))
+        {
+            headers.insert(header::RANGE, range);
+        }
+        let request = Ask {
+            method: Method::GET,
+            origin: &url.origin,
+            path: format!("/{}", url.hash),
+            is_own,
+            headers,
+            body: empty(),
+        };
+        self.ask(request, &AtomicU64::new(0))
+            .await
+            .map_err(|failure| match failure {
+                Failure::Forbidden(why) => DownloadError::Forbidden(why),
+                Failure::Unreachable(why) => DownloadError::Unreachable(why),
+            })
+    }
+
+    /// One request on one connection. `moved` counts the request's own bytes: as long as they
+    /// flow, the server may take its time.
+    async fn ask(&self, ask: Ask<'_>, moved: &AtomicU64) -> Result<Answer, Failure> {
+        let target = Target::file_server(ask.origin, ask.is_own);
+        let connection = self.dialer.dial(&target).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(256 * 1024)
+            .max_headers(64)
+            .handshake::<_, Body>(TokioIo::new(connection))
+            .await
+            .map_err(|_| Failure::unreachable("the connection broke"))?;
+        // Aborted with the answer, so a transfer that is dropped leaves no connection behind.
+        let driver = Abort(tokio::spawn(async move {
+            let _ = connection.await;
+        }));
+        let mut request = Request::builder()
+            .method(ask.method)
+            .uri(ask.path)
+            .body(ask.body)
+            .map_err(|_| Failure::unreachable("the request could not be written"))?;
+        *request.headers_mut() = ask.headers;
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(header::HOST, host_header(ask.origin)?);
+        let answer = sender.send_request(request);
+        tokio::pin!(answer);
+        let mut seen = 0;
+        let mut since = Instant::now();
+        loop {
+            let tick = since + self.timeouts.transfer;
+            tokio::select! {
+                answer = &mut answer => {
+                    return match answer {
+                        Ok(response) => Ok(Answer { response, _driver: driver }),
+                        Err(_) => Err(Failure::unreachable("the connection broke")),
+                    };
+                }
+                () = tokio::time::sleep_until(tick) => {
+                    let now = moved.load(Ordering::Relaxed);
+                    if now == seen {
+                        return Err(Failure::unreachable("the file server did not answer in time"));
+                    }
+                    seen = now;
+                    since = Instant::now();
+                }
+            }
+        }
+    }
+}
+
+/// A request that is not sent yet.
+struct Ask<'a> {
+    method: Method,
+    origin: &'a Origin,
+    path: String,
+    is_own: bool,
+    headers: HeaderMap,
+    body: Body,
+}
+
+/// A response and the task that reads it.
+struct Answer {
+    response: Response<Incoming>,
+    _driver: Abort,
+}
+
+struct Abort(tokio::task::JoinHandle<()>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+enum Failure {
+    Forbidden(String),
+    Unreachable(String),
+}
+
+impl Failure {
+    fn unreachable(why: &str) -> Self {
+        Self::Unreachable(why.to_owned())
+    }
+
+    fn into_outcome(self) -> BlobOutcome {
+        match self {
+            Self::Forbidden(why) => BlobOutcome::Forbidden(why),
+            Self::Unreachable(why) => BlobOutcome::Unreachable(why),
+        }
+    }
+}
+
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Forbidden(why) => Self::Forbidden(why.to_owned()),
+            DialError::Unreachable(why) => Self::Unreachable(why),
+        }
+    }
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+fn host_header(origin: &Origin) -> Result<HeaderValue, Failure> {
+    let standard = if origin.is_secure() { 443 } else { 80 };
+    let host = if origin.port() == standard {
+        origin.host()
+    } else {
+        format!("{}:{}", origin.host(), origin.port())
+    };
+    HeaderValue::from_str(&host).map_err(|_| Failure::unreachable("not a host name"))
+}
+
+fn insert_texts<const N: usize>(
+    headers: &mut HeaderMap,
+    texts: [(&'static str, Option<String>); N],
+) -> Result<(), BlobOutcome> {
+    for (name, text) in texts {
+        let Some(text) = text else { continue };
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| BlobOutcome::Unreachable("a header could not be written".to_owned()))?;
+        value.set_sensitive(name == "authorization");
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Ok(())
+}
+
+/// The answer to an upload. A server that names another hash than ours stored something else.
+async fn stored(answer: Answer, upload: &Upload, timeout: Duration) -> BlobOutcome {
+    #[derive(serde::Deserialize)]
+    struct Descriptor {
+        sha256: Sha256,
+    }
+    let (parts, body) = answer.response.into_parts();
+    let outcome = outcome_of(parts.status, &parts.headers);
+    if !matches!(outcome, BlobOutcome::Done { .. }) {
+        return match outcome {
+            // An upload is not about something that could be absent.
+            BlobOutcome::Absent => BlobOutcome::Refused {
+                status: parts.status.as_u16(),
+                reason: "no uploads here".to_owned(),
+            },
+            other => other,
+        };
+    }
+    let body = http_body_util::Limited::new(body, ANSWER_BYTES).collect();
+    let body = tokio::time::timeout(timeout, body).await;
+    let descriptor = match body {
+        Ok(Ok(body)) => serde_json::from_slice::<Descriptor>(&body.to_bytes()).ok(),
+        // The status said that it is stored; what the server adds to that is not needed.
+        _ => None,
+    };
+    match descriptor {
+        Some(Descriptor { sha256 }) if sha256 != upload.blob => BlobOutcome::Refused {
+            status: parts.status.as_u16(),
+            reason: "the file server stored other bytes".to_owned(),
+        },
+        _ => outcome,
+    }
+}
+
+fn outcome_of(status: StatusCode, headers: &HeaderMap) -> BlobOutcome {
+    match status {
+        status if status.is_success() => BlobOutcome::Done {
+            sunset: headers
+                .get("sunset")
+                .and_then(|value| value.to_str().ok())
+                .and_then(http_date::parse),
+        },
+        StatusCode::NOT_FOUND | StatusCode::GONE => BlobOutcome::Absent,
+        status => BlobOutcome::Refused {
+            status: status.as_u16(),
+            reason: reason_of(status, headers),
+        },
+    }
+}
+
+fn refusal(status: StatusCode, headers: &HeaderMap) -> DownloadError {
+    match outcome_of(status, headers) {
+        BlobOutcome::Absent => DownloadError::Absent,
+        BlobOutcome::Refused { status, reason } => DownloadError::Refused { status, reason },
+        // 2xx other than 200 and 206: not a blob.
+        _ => DownloadError::Refused {
+            status: status.as_u16(),
+            reason: "not a file".to_owned(),
+        },
+    }
+}
+
+fn reason_of(status: StatusCode, headers: &HeaderMap) -> String {
+    if status.is_redirection() {
+        return "redirects are not followed".to_owned();
+    }
+    let reason = headers.get("x-reason").map(HeaderValue::as_bytes);
+    let reason = String::from_utf8_lossy(reason.unwrap_or_default());
+    let cut: String = reason.chars().take(REASON_BYTES).collect();
+    if cut.is_empty() {
+        status.canonical_reason().unwrap_or_default().to_owned()
+    } else {
+        cut
+    }
+}
+
+fn continues_at(headers: &HeaderMap, have: u64) -> bool {
+    headers
+        .get(header::CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.strip_prefix("bytes "))
+        .and_then(|text| text.split_once('-'))
+        .and_then(|(start, _)| start.trim().parse::<u64>().ok())
+        == Some(have)
+}
+
+/// Hash and length of what is in the file already; the place is then its end.
+async fn hash_of(file: &mut tokio::fs::File) -> Result<(Hasher, u64), DownloadError> {
+    file.rewind().await.map_err(local)?;
+    let mut hasher = Hasher::new();
+    let mut have = 0_u64;
+    let mut buffer = vec![0; STEP_BYTES];
+    loop {
+        let count = file.read(&mut buffer).await.map_err(local)?;
+        let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else {
+            return Ok((hasher, have));
+        };
+        hasher.update(part);
+        have = have.saturating_add(u64::try_from(count).unwrap_or_default());
+    }
+}
+
+async fn restart(
+    file: &mut tokio::fs::File,
+    hasher: &mut Hasher,
+    have: &mut u64,
+) -> Result<(), DownloadError> {
+    file.set_len(0).await.map_err(local)?;
+    file.rewind().await.map_err(local)?;
+    *hasher = Hasher::new();
+    *have = 0;
+    Ok(())
+}
+
+/// Keeps what came, for the next try.
+async fn broken(file: &mut tokio::fs::File, why: &str) -> Result<u64, DownloadError> {
+    file.flush().await.map_err(local)?;
+    Err(DownloadError::Unreachable(why.to_owned()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
+fn local(error: io::Error) -> DownloadError {
+    let is_full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    DownloadError::Local(plain_words(&error), is_full)
+}
