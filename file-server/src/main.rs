@@ -85,13 +85,13 @@ struct Failure {
 }
 
 impl Failure {
-    fn new(code: u8, word: &'static str, detail: impl ToString) -> anyhow::Error {
+    fn of(code: u8, word: &'static str, detail: impl ToString) -> anyhow::Error {
         let detail = detail.to_string();
         Self { code, word, detail }.into()
     }
 
     fn usage(detail: impl ToString) -> anyhow::Error {
-        Self::new(2, "usage", detail)
+        Self::of(2, "usage", detail)
     }
 }
 
@@ -161,8 +161,8 @@ async fn run(config: Config, json: bool) -> anyhow::Result<u8> {
     let server = FileServer::start(config)
         .await
         .map_err(|error| match error {
-            StartError::PortBusy(_) | StartError::DataBusy => Failure::new(9, "conflict", error),
-            StartError::Storage(StorageError::Full) => Failure::new(1, "disk_full", error),
+            StartError::PortBusy(_) | StartError::DataBusy => Failure::of(9, "conflict", error),
+            StartError::Storage(StorageError::Full) => Failure::of(1, "disk_full", error),
             other => other.into(),
         })?;
     let url = server.url();
@@ -200,7 +200,7 @@ fn init(path: Option<&Path>, json: bool) -> anyhow::Result<u8> {
     match created {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Failure::new(
+            return Err(Failure::of(
                 9,
                 "conflict",
                 format!("{} exists", path.display()),
@@ -220,7 +220,7 @@ async fn run_check(url: Origin, timeout: Duration, json: bool) -> anyhow::Result
     let report = check::check(&url, now_seconds()?, timeout, &mut rng)
         .await
         .map_err(|CheckError::Unreachable(reason)| {
-            Failure::new(3, "unreachable", format!("{url}: {reason}"))
+            Failure::of(3, "unreachable", format!("{url}: {reason}"))
         })?;
     let lines: Vec<String> = report
         .checks
@@ -293,7 +293,7 @@ fn load(
                     std::io::ErrorKind::NotFound => (7, "not_found"),
                     _ => (2, "usage"),
                 };
-                Failure::new(code, word, format!("{}: {error}", path.display()))
+                Failure::of(code, word, format!("{}: {error}", path.display()))
             })?;
             Config::parse(&text, default_data)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
@@ -327,10 +327,10 @@ fn open(data: Option<PathBuf>) -> anyhow::Result<DiskStorage> {
     };
     if !data.is_dir() {
         let detail = format!("{} is no folder", data.display());
-        return Err(Failure::new(7, "not_found", detail));
+        return Err(Failure::of(7, "not_found", detail));
     }
     DiskStorage::open(&data).map_err(|error| match error {
-        StorageError::Busy => Failure::new(9, "conflict", error),
+        StorageError::Busy => Failure::of(9, "conflict", error),
         other => other.into(),
     })
 }

@@ -134,9 +134,9 @@ mod tests {
             format!("/{hex}.%2e"),
             format!("/x/{hex}"),
             format!("/{}", hex.to_uppercase()),
-            format!("/{}", &hex[1..]),
+            format!("/{}", "0a".repeat(31)),
             format!("/{hex}0"),
-            format!("/%30a{}", &hex[2..]),
+            format!("/%30a{}", "0a".repeat(31)),
             "/../../etc/passwd".to_owned(),
             "/list/".to_owned() + &hex,
         ] {

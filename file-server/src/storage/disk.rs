@@ -229,7 +229,7 @@ impl Disk {
     /// bytes of a damaged one are never served, and `verify` reports it.
     fn record(&self, hash: &Sha256) -> Result<Record, StorageError> {
         match std::fs::read(self.folders.record(hash)) {
-            Ok(json) => Ok(Record::decode(&json).unwrap_or_else(Record::new)),
+            Ok(json) => Ok(Record::decode(&json).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::new()),
             Err(error) => Err(error.into()),
         }
@@ -531,7 +531,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 
 /// Overwrites a file with zeros, syncs, and unlinks it.
 pub(super) fn erase(path: &Path) -> io::Result<()> {
-    const ZEROS: [u8; 65_536] = [0; 65_536];
+    static ZEROS: [u8; 65_536] = [0; 65_536];
     let mut file = OpenOptions::new().write(true).open(path)?;
     let mut left = file.metadata()?.len();
     while left > 0 {

@@ -40,15 +40,14 @@ fn filled() -> tempfile::TempDir {
 }
 
 fn body(root: &Path) -> PathBuf {
-    let hex = hash().to_hex();
-    root.join("blobs").join(&hex[..2]).join(hex)
+    root.join("blobs")
+        .join(shard(&hash()))
+        .join(hash().to_hex())
 }
 
 fn record(root: &Path) -> PathBuf {
-    let hex = hash().to_hex();
-    root.join("claims")
-        .join(&hex[..2])
-        .join(format!("{hex}.json"))
+    let name = format!("{}.json", hash());
+    root.join("claims").join(shard(&hash())).join(name)
 }
 
 fn serves(root: &Path) -> bool {

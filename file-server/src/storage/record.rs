@@ -40,7 +40,7 @@ pub struct Spent {
 /// A token is scoped to one blob (BUD-11 `x`), so the tokens used on a blob are kept with it:
 /// the effect and the fact that the token is used up become durable in one step. A blob without
 /// claims leaves a record of its used tokens until they expire, without keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     version: u32,
@@ -52,6 +52,12 @@ pub struct Record {
     spent: Vec<Spent>,
 }
 
+impl Default for Record {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Record {
     const VERSION: u32 = 1;
 
@@ -59,7 +65,10 @@ impl Record {
     pub fn new() -> Self {
         Self {
             version: Self::VERSION,
-            ..Self::default()
+            size: 0,
+            uploaded_at: 0,
+            claims: Vec::new(),
+            spent: Vec::new(),
         }
     }
 

@@ -19,14 +19,14 @@ use crate::support::{
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sotto-files");
 
 /// A server process, killed when the test ends.
-struct Process {
-    child: Child,
-    address: SocketAddr,
+pub struct Process {
+    pub child: Child,
+    pub address: SocketAddr,
     first_line: Value,
 }
 
 impl Process {
-    fn start(data: &Path) -> Self {
+    pub fn start(data: &Path) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["run", "--json", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
