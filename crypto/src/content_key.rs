@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use hkdf::Hkdf;
 use nostr::nips::nip44::v2;
 use rand::CryptoRng;
-use secp256k1::{Keypair, Parity, XOnlyPublicKey, ecdh};
+use secp256k1::{Keypair, ecdh};
 use sha2::Sha256;
 use wire::{PublicKey, limits};
 use zeroize::{Zeroize, Zeroizing};
@@ -52,8 +52,11 @@ impl ConversationKey {
         own: PublicKey,
         peer: &PublicKey,
     ) -> Result<Self, BadKey> {
-        let x = XOnlyPublicKey::from_slice(peer.as_bytes()).map_err(|_| BadKey)?;
-        let point = secp256k1::PublicKey::from_x_only_public_key(x, Parity::Even);
+        // Lifted as a compressed key with an even y (BIP-340): by way of `XOnlyPublicKey` the
+        // library would take the square root twice.
+        let mut compressed = [2; 33];
+        compressed.split_at_mut(1).1.copy_from_slice(peer.as_bytes());
+        let point = secp256k1::PublicKey::from_slice(&compressed).map_err(|_| BadKey)?;
         let mut secret = keypair.secret_key();
         let shared = Zeroizing::new(ecdh::shared_secret_point(&point, &secret));
         secret.non_secure_erase();
