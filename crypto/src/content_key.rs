@@ -55,7 +55,10 @@ impl ConversationKey {
         // Lifted as a compressed key with an even y (BIP-340): by way of `XOnlyPublicKey` the
         // library would take the square root twice.
         let mut compressed = [2; 33];
-        compressed.split_at_mut(1).1.copy_from_slice(peer.as_bytes());
+        compressed
+            .split_at_mut(1)
+            .1
+            .copy_from_slice(peer.as_bytes());
         let point = secp256k1::PublicKey::from_slice(&compressed).map_err(|_| BadKey)?;
         let mut secret = keypair.secret_key();
         let shared = Zeroizing::new(ecdh::shared_secret_point(&point, &secret));
@@ -92,8 +95,8 @@ impl ConversationKey {
         encrypt_payload(&self.key, plaintext, nonce)
     }
 
-    /// Decrypts base64 of at most [`limits::EVENT_BYTES`].
-    pub fn decrypt(&self, payload: &str) -> Result<Zeroizing<Vec<u8>>, PayloadError> {
+    /// Decrypts base64 of at most [`limits::EVENT_BYTES`]. What comes out is the caller's to wipe.
+    pub fn decrypt(&self, payload: &str) -> Result<Vec<u8>, PayloadError> {
         decrypt_payload(&self.key, payload)
     }
 }
@@ -121,7 +124,7 @@ pub fn encrypt_payload(
 }
 
 /// The inverse of [`encrypt_payload`]: any text in, never a panic.
-pub fn decrypt_payload(key: &[u8; 32], payload: &str) -> Result<Zeroizing<Vec<u8>>, PayloadError> {
+pub fn decrypt_payload(key: &[u8; 32], payload: &str) -> Result<Vec<u8>, PayloadError> {
     if payload.len() > limits::EVENT_BYTES {
         return Err(PayloadError::Size);
     }
@@ -136,9 +139,7 @@ pub fn decrypt_payload(key: &[u8; 32], payload: &str) -> Result<Zeroizing<Vec<u8
         None => return Err(PayloadError::Size),
     }
     let key = v2::ConversationKey::new(*key);
-    v2::decrypt_to_bytes(&key, &bytes)
-        .map(Zeroizing::new)
-        .map_err(|_| PayloadError::Forged)
+    v2::decrypt_to_bytes(&key, &bytes).map_err(|_| PayloadError::Forged)
 }
 
 /// Conversation keys of known contacts. Strangers never enter it: only [`KeyCache::remember`]

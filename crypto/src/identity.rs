@@ -212,9 +212,11 @@ impl Pair {
         draft.pubkey = self.public;
         let mut aux = Zeroizing::new([0; 32]);
         rng.fill_bytes(aux.as_mut_slice());
-        let signature =
-            SECP256K1.sign_schnorr_with_aux_rand(draft.id().as_bytes(), &self.keypair, &aux);
-        Event::from_signature(draft, Signature::from_bytes(signature.to_byte_array()))
+        Event::sign_with(draft, |id| {
+            let signature =
+                SECP256K1.sign_schnorr_with_aux_rand(id.as_bytes(), &self.keypair, &aux);
+            Signature::from_bytes(signature.to_byte_array())
+        })
     }
 }
 

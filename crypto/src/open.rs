@@ -136,6 +136,7 @@ pub struct Opened {
     rumor: Rumor,
     wrap: WrapFacts,
     deletion_secret: Option<DeletionSecret>,
+    wraps: Vec<(PublicKey, EventId)>,
 }
 
 impl Opened {
@@ -174,6 +175,11 @@ impl Opened {
         self.deletion_secret.as_ref()
     }
 
+    /// The wraps made for others, by inbox key, as a self-copy names them; at most 64.
+    pub fn wraps(&self) -> &[(PublicKey, EventId)] {
+        &self.wraps
+    }
+
     /// When it vanishes, Unix seconds: the rumor's own expiry, else the wrap's.
     pub fn expiration(&self) -> Option<u64> {
         self.rumor.tags().expiration().or(self.wrap.expiration)
@@ -194,7 +200,7 @@ pub fn open_envelope(inbox: &AccountKey, wrap: &VerifiedEvent) -> Result<Envelop
     if !kinds::is_wrap(wrap.kind()) {
         return Err(Refusal::WrapKind);
     }
-    let mut plaintext = inbox
+    let plaintext = inbox
         .conversation_with(&wrap.pubkey())
         .ok()
         .and_then(|conversation| conversation.decrypt(wrap.content()).ok())
@@ -205,7 +211,7 @@ pub fn open_envelope(inbox: &AccountKey, wrap: &VerifiedEvent) -> Result<Envelop
         inbox: inbox.public_key(),
         expiration: wrap.expiration(),
     };
-    let bytes = Bytes::from(std::mem::take(&mut *plaintext));
+    let bytes = Bytes::from(plaintext);
     match bytes.first() {
         Some(&SEAL_BYTE) => Ok(Envelope::Seal(SealEnvelope {
             json: bytes,
@@ -254,17 +260,25 @@ pub fn open_seal(
     let rumor = Rumor::decode(&json).map_err(|error| match error {
         DecodeError::Invalid { what: "rumor id" } => Refusal::RumorId,
         _ => Refusal::RumorForm,
-    })?;
+    });
+    let is_self_copy = author == own;
+    let mut secret = None;
+    if is_self_copy {
+        // Only here may the plaintext hold a secret; wiping each message would cost as much as
+        // decrypting it, and the rumor itself lives on in the store.
+        let json = Zeroizing::new(json);
+        secret = deletion_secret(&json);
+    }
+    let rumor = rumor?;
     if rumor.author() != author {
         return Err(Refusal::RumorAuthor);
     }
-    let is_self_copy = author == own;
     let names_people = matches!(rumor.kind(), kinds::TEXT | kinds::FILE);
     if names_people && !is_self_copy && !rumor.tags().people().any(|key| key == own) {
         return Err(Refusal::NotAddressed);
     }
     Ok(Opened {
-        deletion_secret: is_self_copy.then(|| deletion_secret(&json)).flatten(),
+        deletion_secret: secret,
         rumor,
         wrap: envelope.wrap,
     })
@@ -282,4 +296,25 @@ fn deletion_secret(json: &[u8]) -> Option<DeletionSecret> {
     let text = Zeroizing::new(field.sotto_d?);
     hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).ok()?;
     Some(DeletionSecret::from_secret_bytes(*bytes))
+}
+
+/// The field `sotto_w` of a self-copy. What is malformed in it counts as absent.
+fn wraps(json: &[u8]) -> Vec<(PublicKey, EventId)> {
+    const WRAPS: usize = 64;
+    #[derive(Deserialize)]
+    struct Field {
+        sotto_w: Option<std::collections::BTreeMap<String, String>>,
+    }
+    let field = serde_json::from_slice::<Field>(json).ok();
+    let entries = field.and_then(|field| field.sotto_w).unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|(inbox, id)| {
+            Some((
+                PublicKey::from_hex(inbox).ok()?,
+                EventId::from_hex(id).ok()?,
+            ))
+        })
+        .take(WRAPS)
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! Seals (NIP-59, kind 13): the author signs the rumor, encrypted for one recipient.
 
 use rand::CryptoRng;
-use wire::{Event, EventDraft, Rumor, Tags, kinds, limits};
+use wire::{Event, EventDraft, EventId, PublicKey, Rumor, Tags, kinds, limits};
 use zeroize::Zeroizing;
 
 use crate::content_key::{ConversationKey, PayloadError};
@@ -56,17 +56,17 @@ pub fn seal(
     if rumor.author() != own || conversation.own() != own {
         return Err(SealError::Author);
     }
-    let mut json = Zeroizing::new(rumor.to_json());
+    let json = rumor.to_json();
     if json.len().saturating_add(DELETION_FIELD_BYTES) > limits::RUMOR_BYTES {
         return Err(SealError::TooLarge);
     }
-    if let Some(secret) = secret {
-        if conversation.peer() != own {
-            return Err(SealError::DeletionSecretToOther);
+    let content = match secret {
+        None => conversation.encrypt(json.as_bytes(), rng)?,
+        Some(_) if conversation.peer() != own => return Err(SealError::DeletionSecretToOther),
+        Some(secret) => {
+            conversation.encrypt(with_deletion_secret(&json, secret).as_bytes(), rng)?
         }
-        json = with_deletion_secret(&json, secret);
-    }
-    let content = conversation.encrypt(json.as_bytes(), rng)?;
+    };
     let draft = EventDraft {
         pubkey: own,
         created_at,
@@ -84,5 +84,19 @@ fn with_deletion_secret(rumor: &str, secret: &DeletionSecret) -> Zeroizing<Strin
     json.push_str(",\"sotto_d\":\"");
     json.push_str(&hex);
     json.push_str("\"}");
+    json
+}
+
+fn with_wraps(rumor: &str, wraps: &[(PublicKey, EventId)]) -> Zeroizing<String> {
+    let fields: serde_json::Map<String, serde_json::Value> = wraps
+        .iter()
+        .map(|(inbox, id)| (inbox.to_hex(), id.to_hex().into()))
+        .collect();
+    let fields = serde_json::Value::Object(fields).to_string();
+    let mut json = Zeroizing::new(String::with_capacity(rumor.len() + fields.len() + 16));
+    json.push_str(rumor.strip_suffix('}').unwrap_or(rumor));
+    json.push_str(",\"sotto_w\":");
+    json.push_str(&fields);
+    json.push('}');
     json
 }

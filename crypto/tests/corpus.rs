@@ -40,7 +40,7 @@ fn nip44_payload(bytes: &[u8]) {
     let _ = decrypt_payload(&[7; 32], &text);
     if let Ok(payload) = encrypt_payload(&[7; 32], bytes, [9; 32]) {
         let opened = decrypt_payload(&[7; 32], &payload);
-        assert!(opened.map_or(payload.len() > wire::limits::EVENT_BYTES, |p| *p == bytes));
+        assert!(opened.map_or(payload.len() > wire::limits::EVENT_BYTES, |p| p == bytes));
     }
 }
 
@@ -148,7 +148,7 @@ proptest! {
         plaintext in prop::collection::vec(any::<u8>(), 1..5_000),
     ) {
         let payload = encrypt_payload(&[7; 32], &plaintext, [9; 32]).unwrap();
-        prop_assert_eq!(&*decrypt_payload(&[7; 32], &payload).unwrap(), &plaintext);
+        prop_assert_eq!(decrypt_payload(&[7; 32], &payload).unwrap(), plaintext.clone());
         let longer = [plaintext.as_slice(), b"x"].concat();
         let other = encrypt_payload(&[7; 32], &longer, [9; 32]).unwrap();
         prop_assert!(other.len() >= payload.len());

@@ -155,6 +155,13 @@ impl Event {
         Self::from_signed(draft, id, sig)
     }
 
+    /// An event from a draft and a signer of its id, which is computed once.
+    pub fn sign_with(draft: EventDraft, sign: impl FnOnce(&EventId) -> Signature) -> Self {
+        let id = draft.id();
+        let sig = sign(&id);
+        Self::from_signed(draft, id, sig)
+    }
+
     fn from_signed(draft: EventDraft, id: EventId, sig: Signature) -> Self {
         let fields = Fields {
             id: &id,
