@@ -21,7 +21,12 @@ fn main() {
     // while developing, a commit alone builds nothing again.
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if is_release && is_ours {
-        let log = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]);
+        let log = git(&[
+            "rev-parse",
+            "--path-format=absolute",
+            "--git-path",
+            "logs/HEAD",
+        ]);
         if let Some(log) = log.filter(|log| Path::new(log).exists()) {
             println!("cargo::rerun-if-changed={log}");
         }

@@ -23,8 +23,7 @@ pub use global::Global;
     about = "A private messenger on relays you choose",
     after_help = "Start with `sotto demo` to see it work, or `sotto init --relay URL` for an account.",
     arg_required_else_help = true,
-    disable_help_subcommand = false,
-    infer_subcommands = false
+    disable_help_flag = true
 )]
 pub struct Cli {
     /// Options of every command.
@@ -89,7 +88,9 @@ pub enum Command {
 
 /// `init`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example: sotto init --name Ada --relay wss://relay.example --file-server https://files.example")]
+#[command(
+    after_help = "Example: sotto init --name Ada --relay wss://relay.example --file-server https://files.example"
+)]
 pub struct Init {
     /// What you call yourself in invites
     #[arg(long, value_name = "NAME", value_parser = parse::name)]
@@ -101,7 +102,12 @@ pub struct Init {
     #[arg(long, value_name = "URL", value_parser = parse::file_server)]
     pub file_server: Vec<Origin>,
     /// How many seed words to make
-    #[arg(long, value_name = "N", default_value = "24", conflicts_with = "restore")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "24",
+        conflicts_with = "restore"
+    )]
     pub words: Words,
     /// Restore from seed words in this file, or `-` for stdin
     #[arg(long, value_name = "F")]
@@ -248,7 +254,9 @@ pub enum Circle {
 
 /// `send`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  sotto send bob 'Are you there?'\n  sotto send bob --file photo.jpg --expire 1h\n  git diff | sotto send bob -")]
+#[command(
+    after_help = "Examples:\n  sotto send bob 'Are you there?'\n  sotto send bob --file photo.jpg --expire 1h\n  git diff | sotto send bob -"
+)]
 pub struct Send {
     /// Alias, npub, nprofile, hex key or invite link
     #[arg(value_name = "TO", value_parser = parse::person)]
@@ -441,7 +449,9 @@ pub struct Up {
 
 /// `completions`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example: sotto completions bash > ~/.local/share/bash-completion/completions/sotto")]
+#[command(
+    after_help = "Example: sotto completions bash > ~/.local/share/bash-completion/completions/sotto"
+)]
 pub struct Completions {
     /// Which shell
     pub shell: clap_complete::Shell,

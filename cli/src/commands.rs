@@ -18,7 +18,7 @@ mod send;
 mod sync;
 mod version;
 
-pub(crate) use init::{new_unlock, options as init_options};
+pub(crate) use init::new_unlock;
 
 use crate::args::Command;
 use crate::context::{Context, Ended};

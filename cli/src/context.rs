@@ -50,10 +50,11 @@ impl Context {
             return Ok(home);
         }
         let place = home.path().display().to_string();
-        Err(
-            Error::new(ErrorWord::NotFound, format!("there is no account in {place}"))
-                .hint("make one with `sotto init`, or name its folder with --home"),
+        Err(Error::new(
+            ErrorWord::NotFound,
+            format!("there is no account in {place}"),
         )
+        .hint("make one with `sotto init`, or name its folder with --home"))
     }
 
     /// Clock, randomness and network of this machine, with `--timeout`.
@@ -123,7 +124,11 @@ impl Context {
     pub async fn open(&mut self) -> Result<Client> {
         let home = self.existing_home()?;
         let unlock = self.unlock(&home).await?;
-        let circle = self.global.circle.as_deref().filter(|name| !name.is_empty());
+        let circle = self
+            .global
+            .circle
+            .as_deref()
+            .filter(|name| !name.is_empty());
         home.open(unlock, circle, &self.settings())
     }
 

@@ -66,6 +66,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
 /// A request that makes no sense, found before anything was unlocked.
 pub fn usage(detail: impl Into<String>) -> Error {
     Error::new(ErrorWord::Usage, detail)

@@ -100,8 +100,18 @@ fn refuse(args: &[OsString], error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
     // The options could not be read as a whole, so the one that matters here is looked for.
-    let is_json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
-    if is_answer || !is_json {
+    let is_json = args
+        .iter()
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg == "--json");
+    if args.iter().any(holds_secret) {
+        // clap would quote it.
+        let mode = if is_json { Mode::Json } else { Mode::Text };
+        let mut printer = Printer::new(mode, false, anstream::ColorChoice::Auto);
+        let error = usage("a secret key does not belong on the command line");
+        let hint = "whoever may list processes has seen it; a person is named by npub1…";
+        printer.failure(&Failure::from(error.hint(hint)));
+    } else if is_answer || !is_json {
         // clap prints in its own style, to stdout or stderr as fits; a closed stream is no matter.
         let _ = error.print();
     } else {
@@ -111,13 +121,21 @@ fn refuse(args: &[OsString], error: &clap::Error) -> ExitCode {
     ExitCode::from(if is_answer { 0 } else { 2 })
 }
 
+fn holds_secret(arg: &OsString) -> bool {
+    let arg = arg.to_string_lossy();
+    let arg = arg.strip_prefix("nostr:").unwrap_or(&arg);
+    arg.starts_with("nsec1") || arg.starts_with("ncryptsec1")
+}
+
 /// What clap has to say, in one sentence and a hint.
 fn explain(error: &clap::Error) -> Error {
     let text = error.render().to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let detail = lines.next().unwrap_or_default();
     let detail = detail.strip_prefix("error: ").unwrap_or(detail);
-    let rest: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let rest: Vec<_> = lines
+        .take_while(|line| !line.starts_with("Usage:"))
+        .collect();
     let detail = if rest.is_empty() {
         detail.to_owned()
     } else {

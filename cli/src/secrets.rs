@@ -51,7 +51,9 @@ pub async fn prompt(question: &str, no_input: bool) -> Result<SecretText> {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             Err(crate::failure::interrupted())
         }
-        Err(_) => Err(needed("an answer is needed and there is no terminal to ask on")),
+        Err(_) => Err(needed(
+            "an answer is needed and there is no terminal to ask on",
+        )),
     }
 }
 

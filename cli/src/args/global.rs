@@ -12,11 +12,25 @@ use super::parse;
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The account's folder [default: the platform's data folder]
-    #[arg(long, global = true, env = "SOTTO_HOME", hide_env = true, value_name = "DIR", display_order = 901)]
+    #[arg(
+        long,
+        global = true,
+        env = "SOTTO_HOME",
+        hide_env = true,
+        value_name = "DIR",
+        display_order = 901
+    )]
     pub home: Option<PathBuf>,
 
     /// The circle to act in [default: the current one]
-    #[arg(long, global = true, env = "SOTTO_CIRCLE", hide_env = true, value_name = "NAME", display_order = 902)]
+    #[arg(
+        long,
+        global = true,
+        env = "SOTTO_CIRCLE",
+        hide_env = true,
+        value_name = "NAME",
+        display_order = 902
+    )]
     pub circle: Option<String>,
 
     /// Print one JSON object per line instead of text
@@ -32,15 +46,33 @@ pub struct Global {
     pub timeout: Option<Duration>,
 
     /// Read the PIN from this file
-    #[arg(long, global = true, value_name = "F", group = "unlock", display_order = 906)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "F",
+        group = "unlock",
+        display_order = 906
+    )]
     pub pin_file: Option<PathBuf>,
 
     /// Read the PIN from this open file descriptor
-    #[arg(long, global = true, value_name = "N", group = "unlock", display_order = 907)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        group = "unlock",
+        display_order = 907
+    )]
     pub pin_fd: Option<u16>,
 
     /// Unlock with this key file
-    #[arg(long, global = true, value_name = "F", group = "unlock", display_order = 908)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "F",
+        group = "unlock",
+        display_order = 908
+    )]
     pub key_file: Option<PathBuf>,
 
     /// Read the passphrase from this file
@@ -56,8 +88,19 @@ pub struct Global {
     pub quiet: bool,
 
     /// When to use colour (NO_COLOR is honoured)
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, display_order = 912)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        display_order = 912
+    )]
     pub color: Color,
+
+    /// Print help
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort, display_order = 913)]
+    pub help: Option<bool>,
 }
 
 /// When to use colour.

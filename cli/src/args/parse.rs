@@ -74,12 +74,17 @@ pub fn file_server(text: &str) -> Result<Origin, String> {
 pub fn person(text: &str) -> Result<String, String> {
     let text = text.trim();
     let bare = text.strip_prefix("nostr:").unwrap_or(text);
-    if ["nsec1", "ncryptsec1"].iter().any(|start| bare.starts_with(start)) {
+    if ["nsec1", "ncryptsec1"]
+        .iter()
+        .any(|start| bare.starts_with(start))
+    {
         return Err("this is a secret key; a person is named by a public one (npub1…)".to_owned());
     }
     let is_hex_key = bare.len() == 64 && bare.bytes().all(|b| b.is_ascii_hexdigit());
     let is_link = bare.len() < text.len()
-        || ["npub1", "nprofile1"].iter().any(|start| bare.starts_with(start));
+        || ["npub1", "nprofile1"]
+            .iter()
+            .any(|start| bare.starts_with(start));
     if is_hex_key || is_link {
         Link::parse(text).map_err(|error| error.to_string())?;
         return Ok(text.to_owned());

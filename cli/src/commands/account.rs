@@ -1,7 +1,7 @@
 //! `sotto account`
 
+use client_core::SecretText;
 use client_core::client::Outcome;
-use zeroize::Zeroizing;
 
 use crate::args::Account;
 use crate::context::{Context, Ended};
@@ -27,7 +27,7 @@ async fn export_words(context: &mut Context) -> Ended {
     let words = client.export_words()?;
     let export = Export {
         account: client.account()?,
-        form: ExportForm::Words(Zeroizing::new(words.expose_secret().to_owned())),
+        form: ExportForm::Words(words),
     };
     context.end(client, Outcome::done(export)).await
 }
@@ -40,9 +40,11 @@ async fn export_ncryptsec(context: &mut Context) -> Ended {
     };
     let text = passphrase.expose_secret();
     if text.chars().count() < 12 || text.chars().all(|c| c.is_ascii_digit()) {
-        return Err(usage("a passphrase for an export has at least 12 characters, not all digits")
-            .hint("who gets the export can try passphrases without end; a PIN would not last")
-            .into());
+        return Err(
+            usage("a passphrase for an export has at least 12 characters, not all digits")
+                .hint("who gets the export can try passphrases without end; a PIN would not last")
+                .into(),
+        );
     }
     let unlock = context.unlock_without_passphrase_file(&home).await?;
     let circle = context.global.circle.as_deref();
@@ -50,7 +52,7 @@ async fn export_ncryptsec(context: &mut Context) -> Ended {
     let secret = client.export_ncryptsec(passphrase)?;
     let export = Export {
         account: client.account()?,
-        form: ExportForm::Ncryptsec(Zeroizing::new(secret)),
+        form: ExportForm::Ncryptsec(SecretText::new(secret)),
     };
     context.end(client, Outcome::done(export)).await
 }

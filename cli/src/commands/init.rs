@@ -16,11 +16,12 @@ pub async fn run(context: &mut Context, args: Init) -> Ended {
     let home = context.home()?;
     if home.exists() {
         let place = home.path().display();
-        return Err(
-            Error::new(ErrorWord::Conflict, format!("there is an account in {place} already"))
-                .hint("show it with `sotto account show`, or name another folder with --home")
-                .into(),
-        );
+        return Err(Error::new(
+            ErrorWord::Conflict,
+            format!("there is an account in {place} already"),
+        )
+        .hint("show it with `sotto account show`, or name another folder with --home")
+        .into());
     }
     let restore = match &args.restore {
         Some(path) => Some(seed_words(context, path).await?),
@@ -63,7 +64,9 @@ pub(crate) async fn new_unlock(context: &Context) -> Result<UnlockWith> {
     let global = &context.global;
     let by_pin = global.pin_file.is_some() || global.pin_fd.is_some() || global.key_file.is_some();
     if by_pin && global.passphrase_file.is_some() {
-        return Err(usage("an account has a PIN, a passphrase or a key file: give one of them"));
+        return Err(usage(
+            "an account has a PIN, a passphrase or a key file: give one of them",
+        ));
     }
     if let Some(path) = &global.key_file {
         return Ok(UnlockWith::KeyFile(path.clone()));
@@ -117,9 +120,7 @@ fn advice(protection: Protection, shows_words: bool) -> Text {
             "The key file opens the account: keep it apart from the folder, and private."
         }
     };
-    let mut text = Text::new()
-        .line(Line::new())
-        .line(Line::new().dim(stops));
+    let mut text = Text::new().line(Line::new()).line(Line::new().dim(stops));
     if !shows_words {
         let line = Line::new()
             .dim("Write the seed words down: only they bring the account back.  ")

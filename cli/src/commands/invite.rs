@@ -21,7 +21,9 @@ pub async fn run(context: &mut Context) -> Ended {
         context.pass_on_warnings(&mut client);
         context.printer.raw(code(&link).as_bytes())?;
     }
-    context.end(client, Outcome::done(InviteLink { link })).await
+    context
+        .end(client, Outcome::done(InviteLink { link }))
+        .await
 }
 
 /// A QR code of half blocks: two modules in one character, so that they are square, black on
@@ -83,7 +85,10 @@ mod tests {
         assert!(rows.iter().all(|row| row.len() == width));
         assert_eq!(rows.len(), width.div_ceil(2));
         assert!(rows[..QUIET / 2].iter().flatten().all(|c| *c == ' '));
-        assert!(rows.iter().all(|row| row[..QUIET].iter().all(|c| *c == ' ')));
+        assert!(
+            rows.iter()
+                .all(|row| row[..QUIET].iter().all(|c| *c == ' '))
+        );
         // The finder pattern in the corner.
         assert!(rows[QUIET / 2][QUIET..QUIET + 7].iter().all(|c| *c != ' '));
     }

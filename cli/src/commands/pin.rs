@@ -26,9 +26,7 @@ pub async fn run(context: &mut Context, command: Pin) -> Ended {
             let old = context.unlock(&home).await?;
             let new = match new {
                 Some(new) => new,
-                None => UnlockWith::Pin(
-                    secrets::prompt_new("PIN", context.global.no_input).await?,
-                ),
+                None => UnlockWith::Pin(secrets::prompt_new("PIN", context.global.no_input).await?),
             };
             home.change_unlock(old, new, &context.settings())?;
             true

@@ -139,10 +139,15 @@ fn check_file(path: &Path) -> Result<()> {
         Error::new(cause.word, format!("{place}: {}", cause.detail))
     })?;
     if metadata.is_dir() {
-        return Err(usage(format!("{place} is a folder; send its files one by one")));
+        return Err(usage(format!(
+            "{place} is a folder; send its files one by one"
+        )));
     }
     if metadata.len() > limits::FILE_BYTES {
-        return Err(Error::new(ErrorWord::TooLarge, format!("{place} is too large to send")));
+        return Err(Error::new(
+            ErrorWord::TooLarge,
+            format!("{place} is too large to send"),
+        ));
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
         let joins = is_joiner(c)
             && is_joinable(before)
             && rest.peek().is_some_and(|next| is_joinable(*next));
-        if joins || (!is_dangerous(c) && marks <= MARKS) {
+        if joins || !(is_dangerous(c) || is_joiner(c) || marks > MARKS) {
             out.push(c);
         } else {
             show(&mut out, c);

@@ -213,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_second_line_of_a_message_cannot_pose_as_a_line_of_ours() {
-        let text = Text::new().block(Line::new().dim("3f2a9c1b").plain("  "), "hi\nerror: no\u{1b}");
+        let text = Text::new().block(
+            Line::new().dim("3f2a9c1b").plain("  "),
+            "hi\nerror: no\u{1b}",
+        );
         assert_eq!(text.to_plain(), "3f2a9c1b  hi\n          error: no␛\n");
     }
 

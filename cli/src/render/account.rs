@@ -1,7 +1,8 @@
 //! The account, and the small objects around it.
 
+use client_core::SecretText;
 use client_core::view::AccountView;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Clock, Render, object};
 use crate::printer::text::{Line, Look, Text};
@@ -61,9 +62,14 @@ pub struct Export {
 #[serde(rename_all = "snake_case")]
 pub enum ExportForm {
     /// Seed words.
-    Words(zeroize::Zeroizing<String>),
+    Words(#[serde(serialize_with = "expose")] SecretText),
     /// NIP-49 text.
-    Ncryptsec(zeroize::Zeroizing<String>),
+    Ncryptsec(#[serde(serialize_with = "expose")] SecretText),
+}
+
+/// The one place where a secret is written out, because the user asked for it.
+fn expose<S: Serializer>(secret: &SecretText, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
 }
 
 impl Render for Export {
@@ -75,7 +81,9 @@ impl Render for Export {
 
     fn text(&self, _: &Clock) -> Text {
         match &self.form {
-            ExportForm::Words(secret) | ExportForm::Ncryptsec(secret) => Text::of(secret.as_str()),
+            ExportForm::Words(secret) | ExportForm::Ncryptsec(secret) => {
+                Text::of(secret.expose_secret())
+            }
         }
     }
 }
@@ -137,7 +145,11 @@ impl Render for PinHolds {
     }
 
     fn text(&self, _: &Clock) -> Text {
-        let words = if self.changed { "changed" } else { "it is right" };
+        let words = if self.changed {
+            "changed"
+        } else {
+            "it is right"
+        };
         Text::new().line(Line::new().add(Look::Good, "✓ ").plain(words))
     }
 }

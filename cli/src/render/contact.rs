@@ -76,7 +76,9 @@ impl Render for CircleView {
         text = list(text, "relays", &self.relays);
         text = list(text, "files", &self.file_servers);
         match self.expire_s {
-            Some(seconds) => text.line(field("vanish").plain(format!("after {}", clock.span(seconds)))),
+            Some(seconds) => {
+                text.line(field("vanish").plain(format!("after {}", clock.span(seconds))))
+            }
             None => text,
         }
     }

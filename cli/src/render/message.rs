@@ -22,7 +22,11 @@ impl Render for MessageView {
     fn text(&self, clock: &Clock) -> Text {
         let mut text = Text::new()
             .line(field("id").dim(&self.id))
-            .line(field("from").add(Look::Strong, author(self)).dim(format!("  {}", self.from)))
+            .line(
+                field("from")
+                    .add(Look::Strong, author(self))
+                    .dim(format!("  {}", self.from)),
+            )
             .line(field("sent").plain(clock.moment(self.sent_at)))
             .line(state(self, field("status")));
         if let Some(at) = self.expires_at {
@@ -44,7 +48,10 @@ impl Render for MessageView {
     fn list(views: &[Self], clock: &Clock) -> Text {
         let names: Vec<_> = views.iter().map(author).collect();
         let name_width = widest(names.iter().map(String::as_str), NAME_COLUMNS);
-        let times: Vec<_> = views.iter().map(|view| clock.moment(view.sent_at)).collect();
+        let times: Vec<_> = views
+            .iter()
+            .map(|view| clock.moment(view.sent_at))
+            .collect();
         let time_width = widest(times.iter().map(String::as_str), 16);
         let rows = views.iter().zip(names).zip(times);
         rows.fold(Text::new(), |text, ((view, name), time)| {
@@ -99,7 +106,10 @@ fn tail(view: &MessageView, clock: &Clock) -> Line {
         line = state(view, line);
     }
     if view.request {
-        line = spaced(line).add(Look::Care, "? a stranger; accept with: sotto contact add KEY");
+        line = spaced(line).add(
+            Look::Care,
+            "? a stranger; accept with: sotto contact add KEY",
+        );
     }
     if let Some(id) = &view.reply_to {
         line = spaced(line).dim(format!("answers {}", short(id)));
@@ -183,7 +193,12 @@ impl Render for ConversationView {
         let width = widest(names.iter().map(String::as_str), NAME_COLUMNS);
         let times: Vec<_> = views
             .iter()
-            .map(|view| view.last.as_ref().map(|last| clock.moment(last.sent_at)).unwrap_or_default())
+            .map(|view| {
+                view.last
+                    .as_ref()
+                    .map(|last| clock.moment(last.sent_at))
+                    .unwrap_or_default()
+            })
             .collect();
         let time_width = widest(times.iter().map(String::as_str), 16);
         let name_column = 5_usize;
@@ -195,7 +210,11 @@ impl Render for ConversationView {
                 0 => Line::new(),
                 unread => Line::new().add(Look::Good, format!("{unread:>3}")),
             };
-            let look = if view.unread > 0 { Look::Strong } else { Look::Plain };
+            let look = if view.unread > 0 {
+                Look::Strong
+            } else {
+                Look::Plain
+            };
             let line = line
                 .to_column(name_column)
                 .add(look, cut(&name, NAME_COLUMNS))
@@ -323,7 +342,11 @@ mod tests {
             reply_to: None,
             reactions: Vec::new(),
             edited: false,
-            status: if direction == "in" { "received" } else { "queued" },
+            status: if direction == "in" {
+                "received"
+            } else {
+                "queued"
+            },
             request: false,
             forward_secret: false,
         }

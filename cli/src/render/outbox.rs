@@ -30,6 +30,9 @@ impl Render for OutboxView {
         };
         let next = clock.until(self.next_at);
         let line = line.dim(format!("  {tries}, next {next}"));
-        outcomes(Text::new().line(line), &self.relays.iter().collect::<Vec<_>>())
+        outcomes(
+            Text::new().line(line),
+            &self.relays.iter().collect::<Vec<_>>(),
+        )
     }
 }

@@ -57,7 +57,10 @@ impl Render for SyncView {
             new => format!("{new} new messages"),
         };
         let line = Line::new().add(look, sign).plain(words);
-        outcomes(Text::new().line(line), &self.relays.iter().collect::<Vec<_>>())
+        outcomes(
+            Text::new().line(line),
+            &self.relays.iter().collect::<Vec<_>>(),
+        )
     }
 }
 
