@@ -349,7 +349,10 @@ impl Raw {
         }
         let counts = [
             ("limits.connections", raw.connections),
-            ("limits.connections_per_address", raw.connections_per_address),
+            (
+                "limits.connections_per_address",
+                raw.connections_per_address,
+            ),
             ("limits.subscriptions", raw.subscriptions),
             ("limits.events_per_filter", raw.events_per_filter),
             ("limits.events_in_flight", raw.events_in_flight),
@@ -484,7 +487,10 @@ mod tests {
             ("[server]\nlisten = \"nowhere\"", "server.listen"),
             ("[server]\npublic_urls = [\"http://x\"]", "public_urls"),
             ("[policy]\nwrite = \"some\"", "policy.write"),
-            ("[policy]\nwrite = \"members\"\nmembers = [\"x\"]", "policy.members"),
+            (
+                "[policy]\nwrite = \"members\"\nmembers = [\"x\"]",
+                "policy.members",
+            ),
             ("[policy]\nmembers = [\"x\"]", "policy.members"),
             ("[store]\nindex = \"sled\"", "index"),
         ] {

@@ -9,9 +9,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire::client_frame::Refused;
-use wire::{
-    ClientFrame, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId,
-};
+use wire::{ClientFrame, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::fanout::ClientId;
 use crate::history::Request;
@@ -253,7 +251,13 @@ impl Connection {
         // What follows on this connection may depend on it, so nothing is read meanwhile.
         let (accepted, text) = match answer.await {
             Ok(Ok(key)) => {
-                self.auth = self.auth.iter().copied().filter(|k| *k != key).chain([key]).collect();
+                self.auth = self
+                    .auth
+                    .iter()
+                    .copied()
+                    .filter(|k| *k != key)
+                    .chain([key])
+                    .collect();
                 self.shared
                     .live
                     .change(|fanout, _| fanout.authenticate(self.client, key));

@@ -80,7 +80,11 @@ impl<S> Fanout<S> {
     /// How many subscriptions the client has, the one called `id` aside.
     pub fn others(&self, client: ClientId, id: &SubscriptionId) -> usize {
         self.clients.get(&client).map_or(0, |client| {
-            client.subscriptions.keys().filter(|other| *other != id).count()
+            client
+                .subscriptions
+                .keys()
+                .filter(|other| *other != id)
+                .count()
         })
     }
 
@@ -91,7 +95,10 @@ impl<S> Fanout<S> {
             return;
         };
         for place in filters.iter().flat_map(places) {
-            self.filed.entry(place).or_default().insert((client, id.clone()));
+            self.filed
+                .entry(place)
+                .or_default()
+                .insert((client, id.clone()));
         }
         entry.subscriptions.insert(id, filters);
     }
@@ -138,9 +145,17 @@ impl<S> Fanout<S> {
         let mut named: Vec<&str> = event.tags().values("p").collect();
         named.sort_unstable();
         named.dedup();
-        places.extend(named.into_iter().map(|key| Place::Recipient(key.to_owned())));
+        places.extend(
+            named
+                .into_iter()
+                .map(|key| Place::Recipient(key.to_owned())),
+        );
         let mut done = HashSet::new();
-        for (client, id) in places.iter().filter_map(|place| self.filed.get(place)).flatten() {
+        for (client, id) in places
+            .iter()
+            .filter_map(|place| self.filed.get(place))
+            .flatten()
+        {
             let Some(entry) = self.clients.get(client) else {
                 continue;
             };

@@ -141,7 +141,11 @@ impl Ingest {
                     }
                 }
             };
-            threads.push(thread::Builder::new().name("check".to_owned()).spawn(body)?);
+            threads.push(
+                thread::Builder::new()
+                    .name("check".to_owned())
+                    .spawn(body)?,
+            );
         }
         let body = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| write(writer, &live, &clock, &inbox)));
@@ -150,7 +154,11 @@ impl Ingest {
                 on_death();
             }
         };
-        threads.push(thread::Builder::new().name("write".to_owned()).spawn(body)?);
+        threads.push(
+            thread::Builder::new()
+                .name("write".to_owned())
+                .spawn(body)?,
+        );
         Ok(Self {
             queue,
             commands: Mutex::new(Some(commands)),
@@ -264,8 +272,13 @@ fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<
         if !jobs.is_empty() {
             let now = clock.now();
             let answers = pipeline::write_all(&mut writer, &jobs, now);
-            for (((event, _), answer), (outbox, permits)) in jobs.iter().zip(&answers).zip(senders) {
-                outbox.push(RelayFrame::ok(&event.id(), answer.accepted, &answer.message));
+            for (((event, _), answer), (outbox, permits)) in jobs.iter().zip(&answers).zip(senders)
+            {
+                outbox.push(RelayFrame::ok(
+                    &event.id(),
+                    answer.accepted,
+                    &answer.message,
+                ));
                 drop(permits);
             }
             let fanout = live.fanout.read().unwrap_or_else(PoisonError::into_inner);
@@ -317,7 +330,10 @@ impl Queue {
             if state.1 {
                 return None;
             }
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .filled
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

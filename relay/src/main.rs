@@ -1,2 +1,164 @@
-//! placeholder
-fn main() {}
+//! `sotto-relay`: arguments in, exit code out.
+
+mod commands;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{Failure, Word};
+
+/// Stores sealed messages and hands them to their recipients alone.
+#[derive(Debug, Parser)]
+#[command(name = "sotto-relay", disable_version_flag = true)]
+struct Arguments {
+    /// One JSON object per line on stdout, errors as objects on stderr.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log more (twice: even more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Print no warnings.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which configuration, and what the command line sets in its place.
+#[derive(Debug, Clone, clap::Args)]
+struct Place {
+    /// The configuration file; without one the defaults hold.
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
+    /// The folder that holds the events.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay until SIGTERM.
+    Run {
+        #[command(flatten)]
+        place: Place,
+        /// Address and port; port 0 picks one.
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<String>,
+        /// A URL that clients use; may be given several times.
+        #[arg(long, value_name = "URL")]
+        public_url: Vec<String>,
+    },
+    /// Write the example configuration.
+    Init {
+        /// To this file, which must not exist; without it to stdout.
+        #[arg(long, value_name = "F")]
+        config: Option<PathBuf>,
+    },
+    /// Test a running relay from outside, with keys made for the purpose.
+    Check {
+        /// ws:// or wss://
+        url: String,
+        /// How long each step may take.
+        #[arg(long, value_name = "D", default_value = "30s", value_parser = commands::duration)]
+        timeout: std::time::Duration,
+    },
+    /// Write every event as JSON Lines, from a stopped relay.
+    Export {
+        #[command(flatten)]
+        place: Place,
+        /// To this file, which must not exist; without it to stdout.
+        #[arg(short, long, value_name = "F")]
+        output: Option<PathBuf>,
+    },
+    /// Store events from JSON Lines in a stopped relay; each is verified.
+    Import {
+        #[command(flatten)]
+        place: Place,
+        /// From this file; "-" or nothing is stdin.
+        file: Option<PathBuf>,
+    },
+    /// Give back the space of what is gone, in a stopped relay.
+    Compact {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print the version.
+    Version,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && std::env::args().any(|word| word == "--json") => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let detail = first.trim_start_matches("error: ").to_owned();
+            return report(true, &Failure::new(Word::Usage, detail));
+        }
+        Err(error) => {
+            // A closed stdout or stderr leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    // What the relay writes is for its own user alone, whoever creates the file.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    start_log(&arguments);
+    let json = arguments.json;
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => report(json, &failure),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments {
+        json,
+        quiet,
+        command,
+        ..
+    } = arguments;
+    let say = commands::Say { json, quiet };
+    match command {
+        Command::Run {
+            place,
+            listen,
+            public_url,
+        } => commands::run::run(&say, place, listen, public_url),
+        Command::Init { config } => commands::init(&say, config),
+        Command::Check { url, timeout } => commands::check::check(&say, &url, timeout),
+        Command::Export { place, output } => commands::transfer::export(&say, place, output),
+        Command::Import { place, file } => commands::transfer::import(&say, place, file),
+        Command::Compact { place } => commands::transfer::compact(&say, place),
+        Command::Version => commands::version(&say),
+    }
+}
+
+fn report(json: bool, failure: &Failure) -> ExitCode {
+    let line = match json {
+        true => failure.to_json().to_string(),
+        false => failure.to_text(),
+    };
+    let _ = writeln!(std::io::stderr(), "{line}");
+    ExitCode::from(failure.word.exit_code())
+}
+
+fn start_log(arguments: &Arguments) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match (arguments.quiet, arguments.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
+    match arguments.json {
+        true => builder.json().init(),
+        false => builder.with_target(false).init(),
+    }
+}

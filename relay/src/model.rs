@@ -144,7 +144,10 @@ impl ModelRelay {
         let answers = pipeline::write_all(&mut self.opened.writer, &jobs, now);
         let mut frames = Vec::new();
         for ((event, _), answer) in jobs.iter().zip(answers) {
-            frames.push((client, RelayFrame::ok(&id, answer.accepted, &answer.message)));
+            frames.push((
+                client,
+                RelayFrame::ok(&id, answer.accepted, &answer.message),
+            ));
             if answer.deliver.is_some() {
                 self.fanout.deliver(event, now, |to, (), subscription| {
                     frames.push((to, RelayFrame::event(subscription, event.json())));
@@ -189,8 +192,7 @@ impl ModelRelay {
         let mut sent = BTreeSet::new();
         for filter in filters {
             let most = self.limits.events_per_filter;
-            let mut query =
-                Query::new(store, filter.clone(), auth.to_vec(), u64::MAX, most)?;
+            let mut query = Query::new(store, filter.clone(), auth.to_vec(), u64::MAX, most)?;
             loop {
                 let page = query.page(store, now)?;
                 for (event, json) in page.events {

@@ -9,6 +9,9 @@ use crate::policy::Writers;
 /// The NIPs that this relay follows.
 pub const SUPPORTED_NIPS: [u16; 11] = [1, 4, 9, 11, 17, 40, 42, 44, 59, 62, 70];
 
+/// What the fields around the content of an event take at least.
+const ENVELOPE_BYTES: usize = 512;
+
 /// The relay information document. Every limit in it is one that is enforced.
 pub fn document(config: &Config) -> Value {
     let rules = &config.rules;
@@ -21,7 +24,7 @@ pub fn document(config: &Config) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "limitation": {
             "max_message_length": limits::FRAME_BYTES,
-            "max_content_length": rules.event_bytes,
+            "max_content_length": rules.event_bytes.saturating_sub(ENVELOPE_BYTES),
             "max_event_tags": limits::TAGS,
             "max_subscriptions": config.limits.subscriptions,
             "max_filters": limits::FILTERS,

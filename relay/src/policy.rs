@@ -238,7 +238,10 @@ pub fn judge(
     let member = may_write(&rules.writers, auth, recipient);
     match kind {
         kinds::DELETION => {
-            let names_something = event.tags().iter().any(|tag| matches!(tag.name(), "e" | "a"));
+            let names_something = event
+                .tags()
+                .iter()
+                .any(|tag| matches!(tag.name(), "e" | "a"));
             if !names_something {
                 return Err(Refusal::DeletesNothing);
             }
@@ -340,7 +343,11 @@ pub fn check_auth(
     if event.tags().value("challenge") != Some(challenge) {
         return Err(Refusal::AuthChallenge);
     }
-    if !event.tags().value("relay").is_some_and(|url| own.contains(url)) {
+    if !event
+        .tags()
+        .value("relay")
+        .is_some_and(|url| own.contains(url))
+    {
         return Err(Refusal::AuthRelay);
     }
     if event.created_at().abs_diff(now) > AUTH_WINDOW_SECONDS {

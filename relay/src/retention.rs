@@ -12,6 +12,9 @@ use crate::store::{StoreError, Writer};
 /// How often expired events are erased. They are hidden from the exact second on anyway.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Sweeps in one round at most; each erases up to 2,000 events in a few dozen milliseconds.
+const SWEEPS: usize = 10;
+
 /// Asks the writer for maintenance until `stop`.
 pub async fn run(ingest: Arc<Ingest>, stop: CancellationToken) {
     loop {
@@ -27,5 +30,14 @@ pub async fn run(ingest: Arc<Ingest>, stop: CancellationToken) {
 
 /// One round on the writer's thread; how many events went.
 pub fn maintain(writer: &mut Writer, now: u64) -> Result<usize, StoreError> {
-    writer.sweep(now)
+    let mut erased = 0;
+    for _ in 0..SWEEPS {
+        match writer.sweep(now)? {
+            0 => break,
+            count => erased += count,
+        }
+    }
+    // One segment a round, so that events never wait long behind it.
+    writer.compact_one(now, false)?;
+    Ok(erased)
 }

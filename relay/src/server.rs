@@ -16,8 +16,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rand::rngs::SysRng;
 use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::connection::Connection;
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
 use crate::policy::OwnUrls;
+use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
 use crate::{nip11, retention};
 
@@ -106,6 +107,7 @@ impl Relay {
     /// the same data, or the data is damaged.
     pub async fn start(listener: TcpListener, config: Config) -> Result<Self, ServerError> {
         let address = listener.local_addr()?;
+        raise_file_limit();
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&opening))
             .await
@@ -115,9 +117,6 @@ impl Relay {
             writer,
             warnings,
         } = opened;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
         let own = OwnUrls::new(&config.urls, address.port());
         let stop = CancellationToken::new();
         let live = Arc::new(Live::starting_at(writer.seq()));
@@ -176,6 +175,11 @@ impl Relay {
         &self.warnings
     }
 
+    /// Waits until the relay ends by itself, because its writer failed.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// Stops accepting, answers what is in flight, closes every connection and the store.
     pub async fn stop(self) -> Result<(), ServerError> {
         self.stop.cancel();
@@ -183,7 +187,18 @@ impl Relay {
     }
 }
 
-fn open(config: &Config) -> Result<Opened, StoreError> {
+/// One descriptor per connection: the soft limit (often 1,024) is raised to the hard one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        tracing::warn!("the limit of open files could not be raised");
+    }
+}
+
+/// Opens the store that the configuration names. Blocks.
+pub fn open(config: &Config) -> Result<Opened, StoreError> {
     match &config.storage {
         Storage::Memory => {
             let mut secret = [0; 32];
@@ -192,7 +207,20 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
                 .map_err(|_| StoreError::Damaged("the system gives no random bytes"))?;
             EventStore::in_memory(config.rules.clone(), &secret)
         }
-        Storage::Disk { .. } => Err(StoreError::Damaged("not yet")),
+        Storage::Disk {
+            folder,
+            index,
+            segment_bytes,
+            reserve_bytes,
+        } => recovery::open(
+            &DiskOptions {
+                folder,
+                index: *index,
+                segment_bytes: *segment_bytes,
+                reserve_bytes: *reserve_bytes,
+            },
+            config.rules.clone(),
+        ),
     }
 }
 
@@ -218,7 +246,10 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerE
     drop(listener);
     shared.tasks.close();
     let patience = shared.config.limits.grace * 2 + Duration::from_secs(1);
-    if tokio::time::timeout(patience, shared.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(patience, shared.tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections did not finish in time");
     }
     // Ends with the token; its share of the threads has to be given back.
@@ -229,10 +260,15 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerE
 /// Works off what is queued and closes the store.
 async fn finish(shared: Arc<Shared>) -> Result<(), ServerError> {
     let ingest = shared.ingest.clone();
-    drop(shared);
-    tokio::task::spawn_blocking(move || ingest.finish())
+    let store = shared.history.store.clone();
+    let close = move || {
+        ingest.finish();
+        store.close()
+    };
+    tokio::task::spawn_blocking(close)
         .await
-        .map_err(|_| ServerError::Writer)
+        .map_err(|_| ServerError::Writer)??;
+    Ok(())
 }
 
 /// A connection's place in the counts, given back when the last clone is dropped.
@@ -273,7 +309,10 @@ impl Slot {
             }
         };
         if let Some(address) = address {
-            let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut addresses = shared
+                .addresses
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let count = addresses.entry(address).or_default();
             if *count >= shared.config.limits.connections_per_address {
                 return None;

@@ -1,23 +1,34 @@
 //! The store as the rest of the relay sees it: opened once, read by many, written by one.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::bodies::{Bodies, MemoryBodies};
 use super::keys::{self, Entry, Hash, Hasher};
+use super::log::SegmentLog;
 use super::memory::MemoryIndex;
 use super::{Index, StoreError, Writer};
 use crate::policy::Rules;
 
 /// Bodies and index together.
 pub struct EventStore {
-    bodies: Box<dyn Bodies>,
+    bodies: Kept,
     index: Box<dyn Index>,
     hasher: Hasher,
+    /// Held as long as the folder is used.
+    lock: Mutex<Option<File>>,
     /// Set where log and index no longer agree; only a restart brings them together again.
     is_broken: AtomicBool,
+}
+
+/// Where the bodies are.
+enum Kept {
+    Memory(MemoryBodies),
+    Disk(SegmentLog),
 }
 
 impl std::fmt::Debug for EventStore {
@@ -41,9 +52,10 @@ impl EventStore {
     /// A store that is gone when it is dropped. `secret` keys the index's hashes.
     pub fn in_memory(rules: Rules, secret: &[u8; 32]) -> Result<Opened, StoreError> {
         let store = Arc::new(Self::new(
-            Box::new(MemoryBodies::default()),
+            Kept::Memory(MemoryBodies::default()),
             Box::new(MemoryIndex::default()),
             Hasher::new(secret)?,
+            None,
         ));
         Ok(Opened {
             writer: Writer::new(store.clone(), rules, 0),
@@ -52,17 +64,52 @@ impl EventStore {
         })
     }
 
-    pub(super) fn new(bodies: Box<dyn Bodies>, index: Box<dyn Index>, hasher: Hasher) -> Self {
+    /// A store on disk, in a folder that `lock` holds.
+    pub(super) fn on_disk(
+        log: SegmentLog,
+        index: Box<dyn Index>,
+        hasher: Hasher,
+        lock: File,
+    ) -> Self {
+        Self::new(Kept::Disk(log), index, hasher, Some(lock))
+    }
+
+    fn new(bodies: Kept, index: Box<dyn Index>, hasher: Hasher, lock: Option<File>) -> Self {
         Self {
             bodies,
             index,
             hasher,
+            lock: Mutex::new(lock),
             is_broken: AtomicBool::new(false),
         }
     }
 
     pub(super) fn bodies(&self) -> &dyn Bodies {
-        &*self.bodies
+        match &self.bodies {
+            Kept::Memory(bodies) => bodies,
+            Kept::Disk(log) => log,
+        }
+    }
+
+    /// The segments, where there are any.
+    pub(super) fn log(&self) -> Option<&SegmentLog> {
+        match &self.bodies {
+            Kept::Memory(_) => None,
+            Kept::Disk(log) => Some(log),
+        }
+    }
+
+    /// Makes the index durable and lets go of the folder. Nothing may be written afterwards.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let synced = self.index.sync();
+        self.break_off();
+        drop(
+            self.lock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        synced
     }
 
     pub(super) fn index(&self) -> &dyn Index {
@@ -96,13 +143,44 @@ impl EventStore {
             return Ok(None);
         };
         loop {
-            if let Some(json) = self.bodies.read(entry.place)? {
+            if let Some(json) = self.bodies().read(entry.place)? {
                 return Ok(Some((entry, json)));
             }
             // It was erased, or moved to another segment between the two reads.
             match self.entry(id)? {
                 Some(again) if again.place != entry.place => entry = again,
                 _ => return Ok(None),
+            }
+        }
+    }
+
+    /// Calls `visit` with the JSON of every event, in no particular order, for export. Events
+    /// that are past their expiration at `now` are left out.
+    pub fn for_each(
+        &self,
+        now: u64,
+        mut visit: impl FnMut(Bytes) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut from = b"E".to_vec();
+        loop {
+            let mut ids = Vec::new();
+            self.index.scan(&from, &keys::end_of(b"E"), &mut |key, _| {
+                ids.extend(key.get(1..).and_then(|id| Hash::try_from(id).ok()));
+                match ids.len() < 1_000 {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+            let Some(last) = ids.last() else {
+                return Ok(());
+            };
+            from = [keys::event(last).as_slice(), &[0]].concat();
+            for id in &ids {
+                if let Some((entry, json)) = self.read(id)?
+                    && entry.expires_at > now
+                {
+                    visit(json)?;
+                }
             }
         }
     }

@@ -71,7 +71,10 @@ impl Hasher {
 
     /// Of a replaceable or addressable event's address.
     pub fn address(&self, kind: u16, author: &PublicKey, d: &str) -> Hash {
-        self.hash(b'r', &[&kind.to_be_bytes(), author.as_bytes(), d.as_bytes()])
+        self.hash(
+            b'r',
+            &[&kind.to_be_bytes(), author.as_bytes(), d.as_bytes()],
+        )
     }
 
     /// Of "this id, deleted by this key".
@@ -161,7 +164,10 @@ pub fn decode_pair(value: Option<&[u8]>) -> Result<(u64, u64), StoreError> {
         return Ok((0, 0));
     };
     let input = &mut bytes;
-    Ok((u64::from_be_bytes(take(input)?), u64::from_be_bytes(take(input)?)))
+    Ok((
+        u64::from_be_bytes(take(input)?),
+        u64::from_be_bytes(take(input)?),
+    ))
 }
 
 fn key(family: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -1,10 +1,9 @@
 //! The index in memory: the readable oracle that the other engines are compared with.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::{PoisonError, RwLock};
 
-use super::{Batch, Index, StoreError};
+use super::{Batch, Index, StoreError, Visit};
 
 /// A sorted map behind a lock.
 #[derive(Debug, Default)]
@@ -18,12 +17,7 @@ impl Index for MemoryIndex {
         Ok(rows.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }

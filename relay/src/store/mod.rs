@@ -12,14 +12,20 @@
 //!   engine may lose its last batches, or everything.
 //!
 //! Above them: [`events`] opens both and reads, [`transaction`] writes, [`query`] answers
-//! filters, [`compaction`] gives space back. [`contract`] is the suite that every index passes.
+//! filters, [`compaction`] gives space back. [`recovery`] opens a store on disk. [`contract`] is the suite
+//! that every index passes.
 
 pub mod bodies;
+mod compaction;
+pub mod contract;
 pub mod events;
+pub mod fjall;
 pub mod keys;
+pub mod log;
 pub mod memory;
 pub mod query;
 pub mod record;
+pub mod recovery;
 mod rows;
 pub mod transaction;
 
@@ -44,12 +50,7 @@ pub trait Index: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Calls `visit` for each row of the range until it breaks.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
     /// Writes a batch.
     fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
@@ -61,6 +62,9 @@ pub trait Index: Send + Sync {
     /// Rewrites what is needed so that removed rows leave the disk.
     fn compact(&self) -> Result<(), StoreError>;
 }
+
+/// Takes the key and value of a row, and says whether to go on.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 
 /// Rows to write (`Some`) or to remove (`None`). Of several for one key the last counts.
 pub type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;

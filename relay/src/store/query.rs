@@ -205,12 +205,18 @@ impl Query {
             (_, Some(kinds), _) if kinds.is_empty() => {}
             (Some(authors), Some(kinds), _) if authors.len() * kinds.len() <= MAX_PAIRS => {
                 for author in authors.iter().map(|key| hasher.author(key)) {
-                    let pairs = kinds.iter().map(|kind| keys::by_author_and_kind(&author, *kind));
+                    let pairs = kinds
+                        .iter()
+                        .map(|kind| keys::by_author_and_kind(&author, *kind));
                     prefixes.extend(pairs);
                 }
             }
             (Some(authors), _, _) => {
-                prefixes.extend(authors.iter().map(|key| keys::by_author(&hasher.author(key))));
+                prefixes.extend(
+                    authors
+                        .iter()
+                        .map(|key| keys::by_author(&hasher.author(key))),
+                );
             }
             (None, _, Some((letter, values))) => {
                 let letter = u8::try_from(*letter).unwrap_or_default();

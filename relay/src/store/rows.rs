@@ -166,7 +166,11 @@ impl<'i> Rows<'i> {
         let key = keys::segment(entry.place.segment);
         let (written, alive) = keys::decode_pair(self.get(&key)?.as_deref())?;
         let size = record::size(entry.place.len);
-        let written = if is_new { written.saturating_add(size) } else { written };
+        let written = if is_new {
+            written.saturating_add(size)
+        } else {
+            written
+        };
         self.put(key, keys::pair(written, step(alive, size)));
         Ok(())
     }

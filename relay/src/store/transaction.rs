@@ -108,7 +108,9 @@ impl Writer {
         for (prefix, mut from) in [(wraps.clone(), wraps), (written, written_from)] {
             loop {
                 let mut transaction = self.begin(now)?;
-                let found = transaction.rows.keys(&from, &keys::end_of(&prefix), ERASE_CHUNK)?;
+                let found = transaction
+                    .rows
+                    .keys(&from, &keys::end_of(&prefix), ERASE_CHUNK)?;
                 let Some(last) = found.last() else { break };
                 from = [last.as_slice(), &[0]].concat();
                 for key in &found {
@@ -162,8 +164,8 @@ pub struct Transaction<'w> {
     next_seq: u64,
     now: u64,
     has_room: bool,
-    staged: Staged,
-    rows: Rows<'w>,
+    pub(super) staged: Staged,
+    pub(super) rows: Rows<'w>,
     erased: Vec<Place>,
     /// Events of this transaction, which nobody can read from the log yet.
     fresh: HashMap<Hash, VerifiedEvent>,
@@ -206,8 +208,14 @@ impl Transaction<'_> {
             let row = self.rows.get(&keys::mailbox(&recipient))?;
             let (count, bytes) = keys::decode_pair(row.as_deref())?;
             let bytes = bytes.saturating_add(event.json().len() as u64);
-            if self.rules.wraps_per_recipient.is_some_and(|most| count >= most)
-                || self.rules.bytes_per_recipient.is_some_and(|most| bytes > most)
+            if self
+                .rules
+                .wraps_per_recipient
+                .is_some_and(|most| count >= most)
+                || self
+                    .rules
+                    .bytes_per_recipient
+                    .is_some_and(|most| bytes > most)
             {
                 return Ok(Outcome::Refused(Refusal::MailboxFull));
             }
@@ -220,7 +228,8 @@ impl Transaction<'_> {
         }
         let place = self.staged.push(&Record::Event(event.json().clone()))?;
         self.next_seq = self.next_seq.saturating_add(1);
-        self.rows.insert_event(hasher, event, place, self.next_seq)?;
+        self.rows
+            .insert_event(hasher, event, place, self.next_seq)?;
         self.fresh.insert(id, event.clone());
         Ok(Outcome::Stored { seq: self.next_seq })
     }
@@ -234,13 +243,19 @@ impl Transaction<'_> {
         };
         for deleter in [Some(event.pubkey()), recipient].into_iter().flatten() {
             let row = keys::deletion(&hasher.deletion(&event.id(), &deleter));
-            if self.rows.number(&row)?.is_some_and(|until| until > self.now) {
+            if self
+                .rows
+                .number(&row)?
+                .is_some_and(|until| until > self.now)
+            {
                 return Ok(Some(Refusal::Deleted));
             }
         }
         // The random times of wraps say nothing about when they were written.
         if !kinds::is_wrap(event.kind()) {
-            let vanished = self.rows.number(&keys::vanished(&hasher.author(&event.pubkey())))?;
+            let vanished = self
+                .rows
+                .number(&keys::vanished(&hasher.author(&event.pubkey())))?;
             if vanished.is_some_and(|up_to| event.created_at() <= up_to) {
                 return Ok(Some(Refusal::Vanished));
             }
@@ -275,7 +290,11 @@ impl Transaction<'_> {
             .any(|kind| wrap_kinds.iter().any(|wrap| wrap == kind));
         let mut concerns_wraps = names_wraps;
         let mut has_own = false;
-        for id in request.tags().values("e").filter_map(|id| EventId::from_hex(id).ok()) {
+        for id in request
+            .tags()
+            .values("e")
+            .filter_map(|id| EventId::from_hex(id).ok())
+        {
             let hash = hasher.id(&id);
             match self.find(&hash)? {
                 Some((_, target)) if may_delete(&deleter, &target) => {
@@ -341,11 +360,16 @@ impl Transaction<'_> {
             return Ok(());
         }
         let address = *address;
-        self.staged.push(&Record::AddressDeletion { address, up_to })?;
+        self.staged
+            .push(&Record::AddressDeletion { address, up_to })?;
         self.rows.put(key, up_to.to_be_bytes().to_vec());
         if let Some(current) = current {
             let id: Hash = keys::take(&mut current.as_slice())?;
-            if self.rows.entry(&id)?.is_some_and(|entry| entry.created_at <= up_to) {
+            if self
+                .rows
+                .entry(&id)?
+                .is_some_and(|entry| entry.created_at <= up_to)
+            {
                 self.erase(&id)?;
             }
         }
@@ -367,7 +391,8 @@ impl Transaction<'_> {
         self.staged.push(&Record::Deletion { deletion, until })?;
         self.rows.put(key, until.to_be_bytes().to_vec());
         if until != u64::MAX {
-            self.rows.put(keys::deletion_end(until, &deletion), Vec::new());
+            self.rows
+                .put(keys::deletion_end(until, &deletion), Vec::new());
         }
         Ok(())
     }
@@ -395,7 +420,8 @@ impl Transaction<'_> {
         })?;
         self.erased.push(entry.place);
         self.fresh.remove(id);
-        self.rows.remove_event(self.store.hasher(), id, &entry, event.as_ref())
+        self.rows
+            .remove_event(self.store.hasher(), id, &entry, event.as_ref())
     }
 
     /// An event of the store or of this transaction.

@@ -1,5 +1,11 @@
 //! Keys, events and a plain client for tests over real sockets.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which may fail loudly"
+)]
 
 use std::time::Duration;
 
@@ -42,7 +48,10 @@ impl Person {
             pubkey: self.key(),
             created_at,
             kind,
-            tags: tags.iter().map(|tag| Tag::new(tag.iter().copied())).collect::<Tags>(),
+            tags: tags
+                .iter()
+                .map(|tag| Tag::new(tag.iter().copied()))
+                .collect::<Tags>(),
             content: content.to_owned(),
         };
         let sig = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &self.0);
@@ -110,10 +119,7 @@ impl Client {
     }
 
     pub async fn send(&mut self, text: impl Into<String>) {
-        self.socket
-            .send(Message::text(text.into()))
-            .await
-            .unwrap();
+        self.socket.send(Message::text(text.into())).await.unwrap();
     }
 
     /// The next frame; nothing if the relay closed the connection.
@@ -134,7 +140,9 @@ impl Client {
     }
 
     pub async fn receive(&mut self) -> RelayFrame {
-        self.try_receive().await.expect("the relay closed the connection")
+        self.try_receive()
+            .await
+            .expect("the relay closed the connection")
     }
 
     pub fn auth_event(&self, who: &Person) -> Event {

@@ -1,9 +1,7 @@
 //! The conversation of NIP-01 over real sockets.
 
-mod support;
-
+use crate::support::{Client, ids, mailbox, person, start, subscription};
 use sotto_relay::Config;
-use support::{Client, ids, person, start, subscription};
 use wire::{ClientFrame, Filter, RelayFrame};
 
 #[tokio::test]
@@ -52,7 +50,7 @@ async fn r_auth_1_wraps_reach_their_recipient_alone() {
     sender.put(&wrap).await;
     assert_eq!(ids(&recipient.mailbox(&bob).await), [wrap.id()]);
     assert!(other.mailbox(&bob).await.is_empty());
-    let refused = sender.fetch(support::mailbox(&bob)).await.unwrap_err();
+    let refused = sender.fetch(mailbox(&bob)).await.unwrap_err();
     assert!(refused.starts_with("auth-required:"), "{refused}");
     relay.stop().await.unwrap();
 }

@@ -1,0 +1,515 @@
+//! `check URL`: what a running relay does, seen from outside, with keys made for the purpose.
+//!
+//! Everything it publishes is addressed to such keys, expires, and is deleted by the check.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use rustls::pki_types::ServerName;
+use secp256k1::{Keypair, SECP256K1, SecretKey};
+use serde_json::{Value, json};
+use sotto_relay::config::Clock;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use wire::{
+    ClientFrame, Event, EventDraft, Filter, OkMessage, PublicKey, Reason, RelayFrame, RelayUrl,
+    Signature, SubscriptionId, Tag, kinds,
+};
+
+use super::{Failure, Say, Word};
+
+/// Bytes of a NIP-11 document that are read.
+const DOCUMENT_BYTES: usize = 64 * 1024;
+
+/// Runs every check; 0 all well, 3 unreachable, 5 something failed.
+pub fn check(say: &Say, url: &str, timeout: Duration) -> Result<ExitCode, Failure> {
+    let url = RelayUrl::parse(url).map_err(|error| Failure::new(Word::Usage, error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(Report::of(&url, timeout))?;
+    let ok = report.0.iter().all(|check| check.ok);
+    let checks: Vec<Value> = report
+        .0
+        .iter()
+        .map(|check| json!({"name": check.name, "ok": check.ok, "detail": check.detail}))
+        .collect();
+    let object = json!({
+        "schema": "sotto.relay/1",
+        "url": url.as_str(),
+        "ok": ok,
+        "checks": checks,
+    });
+    let lines: Vec<String> = report
+        .0
+        .iter()
+        .map(|check| {
+            let mark = if check.ok { "ok  " } else { "FAIL" };
+            format!("{mark} {}: {}", check.name, check.detail)
+        })
+        .collect();
+    say.out(&object, &lines.join("\n"));
+    Ok(ExitCode::from(if ok { 0 } else { 5 }))
+}
+
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+struct Report(Vec<Check>);
+
+/// What a step found, or why it could not be carried out.
+type Found = Result<String, String>;
+
+impl Report {
+    async fn of(url: &RelayUrl, timeout: Duration) -> Result<Self, Failure> {
+        let mut report = Self(Vec::new());
+        let unreachable = |why: String| Failure::new(Word::Unreachable, why);
+        let first = Peer::connect(url, timeout).await.map_err(unreachable)?;
+        report.add("reachable", Ok("a WebSocket opens".to_owned()));
+        report.add("information", information(url, timeout).await);
+        report.add(
+            "challenge",
+            match first.challenge {
+                Some(_) => Ok("a challenge is sent on connecting".to_owned()),
+                None => Err("no AUTH challenge on connecting: turn NIP-42 on".to_owned()),
+            },
+        );
+        drop(first);
+        report.add("auth_wall", auth_wall(url, timeout).await);
+        report.add("delivery", delivery(url, timeout).await);
+        report.add("window", window(url, timeout).await);
+        report.add("expiry", expiry(url, timeout).await);
+        report.add(
+            "deletion_by_sender",
+            deletion(url, timeout, Deleter::Sender).await,
+        );
+        report.add(
+            "deletion_by_recipient",
+            deletion(url, timeout, Deleter::Recipient).await,
+        );
+        Ok(report)
+    }
+
+    fn add(&mut self, name: &'static str, found: Found) {
+        let ok = found.is_ok();
+        let detail = found.unwrap_or_else(|why| why);
+        self.0.push(Check { name, ok, detail });
+    }
+}
+
+/// Nobody reads wraps without AUTH.
+async fn auth_wall(url: &RelayUrl, timeout: Duration) -> Found {
+    let recipient = Key::fresh()?;
+    let mut peer = Peer::connect(url, timeout).await?;
+    match peer.fetch(wraps_for(&recipient)).await? {
+        Err(message) if message.reason == Reason::AuthRequired => {
+            Ok("wraps are asked for in vain without AUTH".to_owned())
+        }
+        Err(message) => Err(format!(
+            "refused, but not with auth-required: {}",
+            shown(&message)
+        )),
+        Ok(_) => Err("wraps may be asked for without AUTH: guard kinds 4, 1059, 21059".to_owned()),
+    }
+}
+
+/// A wrap reaches its recipient and nobody else.
+async fn delivery(url: &RelayUrl, timeout: Duration) -> Found {
+    let (sender, recipient, other) = (Key::fresh()?, Key::fresh()?, Key::fresh()?);
+    let wrap = sender.wrap(&recipient, now(), &[]);
+    let mut writer = Peer::connect(url, timeout).await?;
+    writer.must_accept(&wrap, "a wrap").await?;
+    let mut reader = Peer::connect_as(url, timeout, &recipient).await?;
+    let found = reader.fetch(wraps_for(&recipient)).await?;
+    let arrived =
+        found.map_err(|message| format!("its recipient is refused: {}", shown(&message)))?;
+    let mut snoop = Peer::connect_as(url, timeout, &other).await?;
+    let leaked = snoop
+        .fetch(wraps_for(&recipient))
+        .await?
+        .unwrap_or_default();
+    // Whether deleting works has a check of its own.
+    let _ = writer.publish(&sender.deletion(&wrap)).await?;
+    if !arrived.contains(&wrap) {
+        return Err("the wrap was accepted but does not reach its recipient".to_owned());
+    }
+    match leaked.is_empty() {
+        true => Ok("a wrap reaches its recipient and nobody else".to_owned()),
+        false => Err("another key can read the wrap: serve it to its p key alone".to_owned()),
+    }
+}
+
+/// Wraps far in the past or future are refused.
+async fn window(url: &RelayUrl, timeout: Duration) -> Found {
+    let (sender, recipient) = (Key::fresh()?, Key::fresh()?);
+    let mut peer = Peer::connect(url, timeout).await?;
+    let cases = [
+        (now().saturating_sub(3 * 86_400), false, "3 days old"),
+        (now().saturating_add(3_600), false, "an hour ahead"),
+        (now().saturating_sub(2 * 86_400), true, "2 days old"),
+    ];
+    for (created_at, wanted, what) in cases {
+        let wrap = sender.wrap(&recipient, created_at, &[]);
+        let message = peer.publish(&wrap).await?;
+        if message.is_ok() {
+            let _ = peer.publish(&sender.deletion(&wrap)).await?;
+        }
+        match (message, wanted) {
+            (Ok(()), false) => {
+                return Err(format!(
+                    "a wrap {what} is accepted: set wrap_past_s and future_s"
+                ));
+            }
+            (Err(message), true) => {
+                return Err(format!("a wrap {what} is refused: {}", shown(&message)));
+            }
+            _ => {}
+        }
+    }
+    Ok("wraps are taken from 2 days back, and not from the future".to_owned())
+}
+
+/// An event is hidden from the second that it names.
+async fn expiry(url: &RelayUrl, timeout: Duration) -> Found {
+    let (sender, recipient) = (Key::fresh()?, Key::fresh()?);
+    let mut peer = Peer::connect(url, timeout).await?;
+    let past = now().saturating_sub(10).to_string();
+    let expired = sender.wrap(&recipient, now(), &[["expiration", &past]]);
+    if peer.publish(&expired).await?.is_ok() {
+        return Err("an event that has expired is accepted (NIP-40)".to_owned());
+    }
+    let end = now().saturating_add(2);
+    let wrap = sender.wrap(&recipient, now(), &[["expiration", &end.to_string()]]);
+    peer.must_accept(&wrap, "a wrap with an expiry").await?;
+    while now() <= end {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut reader = Peer::connect_as(url, timeout, &recipient).await?;
+    let found = reader
+        .fetch(wraps_for(&recipient))
+        .await?
+        .unwrap_or_default();
+    match found.is_empty() {
+        true => Ok("an event is hidden from the second that it names".to_owned()),
+        false => Err("an expired event is still served (NIP-40)".to_owned()),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Deleter {
+    Sender,
+    Recipient,
+}
+
+/// A wrap goes when its sender's one-time key or its recipient says so, and stays away.
+async fn deletion(url: &RelayUrl, timeout: Duration, by: Deleter) -> Found {
+    let (sender, recipient) = (Key::fresh()?, Key::fresh()?);
+    let wrap = sender.wrap(&recipient, now(), &[]);
+    let mut writer = Peer::connect(url, timeout).await?;
+    writer.must_accept(&wrap, "a wrap").await?;
+    let (request, who) = match by {
+        Deleter::Sender => (sender.deletion(&wrap), "its sender"),
+        Deleter::Recipient => (recipient.deletion(&wrap), "its recipient"),
+    };
+    if let Err(message) = writer.publish(&request).await? {
+        return Err(format!(
+            "a deletion by {who} is refused: {}",
+            shown(&message)
+        ));
+    }
+    let mut reader = Peer::connect_as(url, timeout, &recipient).await?;
+    let found = reader
+        .fetch(wraps_for(&recipient))
+        .await?
+        .unwrap_or_default();
+    if !found.is_empty() {
+        return Err(format!(
+            "a wrap that {who} deleted is still served (NIP-09, NIP-59)"
+        ));
+    }
+    match writer.publish(&wrap).await? {
+        Ok(()) => Err(format!("a wrap that {who} deleted may be published again")),
+        Err(_) => Ok(format!("a wrap that {who} deleted is gone and stays away")),
+    }
+}
+
+/// The relay information document (NIP-11).
+async fn information(url: &RelayUrl, timeout: Duration) -> Found {
+    let fetch = async {
+        let stream = dial(url).await?;
+        let failed = |_| "the HTTP request failed".to_owned();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        let connection = tokio::spawn(connection);
+        let path = url::Url::parse(url.as_str()).map(|url| url.path().to_owned());
+        let request = hyper::Request::get(path.unwrap_or_else(|_| "/".to_owned()))
+            .header("Host", format!("{}:{}", url.host(), url.port()))
+            .header("Accept", "application/nostr+json")
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| "the HTTP request could not be made".to_owned())?;
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let body = Limited::new(response.into_body(), DOCUMENT_BYTES)
+            .collect()
+            .await;
+        connection.abort();
+        let bytes = body
+            .map_err(|_| "the document is too large or cut off".to_owned())?
+            .to_bytes();
+        serde_json::from_slice::<Value>(&bytes).map_err(|_| "no NIP-11 document".to_owned())
+    };
+    let document = within(timeout, fetch).await?;
+    let supported: Vec<u64> = document
+        .get("supported_nips")
+        .and_then(Value::as_array)
+        .map(|list| list.iter().filter_map(Value::as_u64).collect())
+        .unwrap_or_default();
+    let wanted = [1, 9, 40, 42, 59, 62, 70];
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|nip| !supported.contains(nip))
+        .map(ToString::to_string)
+        .collect();
+    match missing.is_empty() {
+        true => {
+            Ok("the information document lists every NIP that private messages need".to_owned())
+        }
+        false => Err(format!(
+            "the information document does not list NIPs {}",
+            missing.join(", ")
+        )),
+    }
+}
+
+/// A key for this check alone.
+struct Key(Keypair);
+
+impl Key {
+    fn fresh() -> Result<Self, String> {
+        loop {
+            let mut secret = [0; 32];
+            SysRng
+                .try_fill_bytes(&mut secret)
+                .map_err(|_| "the system gives no random bytes".to_owned())?;
+            // All but a few of 2^128 draws are valid.
+            if let Ok(secret) = SecretKey::from_slice(&secret) {
+                return Ok(Self(Keypair::from_secret_key(SECP256K1, &secret)));
+            }
+        }
+    }
+
+    fn public(&self) -> PublicKey {
+        PublicKey::from_bytes(self.0.x_only_public_key().0.serialize())
+    }
+
+    fn sign(&self, kind: u16, created_at: u64, tags: Vec<Tag>, content: &str) -> Event {
+        let draft = EventDraft {
+            pubkey: self.public(),
+            created_at,
+            kind,
+            tags: tags.into_iter().collect(),
+            content: content.to_owned(),
+        };
+        let sig = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &self.0);
+        Event::from_signature(draft, Signature::from_bytes(sig.to_byte_array()))
+    }
+
+    fn wrap(&self, to: &Self, created_at: u64, more: &[[&str; 2]]) -> Event {
+        let mut tags = vec![Tag::new(["p".to_owned(), to.public().to_hex()])];
+        tags.extend(more.iter().map(|tag| Tag::new(*tag)));
+        self.sign(kinds::WRAP, created_at, tags, "check")
+    }
+
+    fn deletion(&self, of: &Event) -> Event {
+        let tags = vec![
+            Tag::new(["e".to_owned(), of.id().to_hex()]),
+            Tag::new(["k".to_owned(), of.kind().to_string()]),
+        ];
+        self.sign(kinds::DELETION, now(), tags, "")
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn dial(url: &RelayUrl) -> Result<Box<dyn Stream>, String> {
+    let host = url.host();
+    let bare = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let stream = TcpStream::connect((bare.as_str(), url.port()))
+        .await
+        .map_err(|error| format!("{url}: {error}"))?;
+    if !url.is_secure() {
+        return Ok(Box::new(stream));
+    }
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(bare).map_err(|error| error.to_string())?;
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| format!("{url}: TLS failed: {error}"))?;
+    Ok(Box::new(stream))
+}
+
+/// A connection to the relay.
+struct Peer {
+    socket: WebSocketStream<Box<dyn Stream>>,
+    url: RelayUrl,
+    challenge: Option<String>,
+    timeout: Duration,
+}
+
+impl Peer {
+    async fn connect(url: &RelayUrl, timeout: Duration) -> Result<Self, String> {
+        let open = async {
+            let stream = dial(url).await?;
+            tokio_tungstenite::client_async(url.as_str(), stream)
+                .await
+                .map_err(|error| format!("{url}: no WebSocket: {error}"))
+        };
+        let (socket, _) = within(timeout, open).await?;
+        let mut peer = Self {
+            socket,
+            url: url.clone(),
+            challenge: None,
+            timeout,
+        };
+        // A challenge comes at once or only when one is needed.
+        let wait = timeout.min(Duration::from_secs(2));
+        if let Ok(Ok(RelayFrame::Auth(challenge))) =
+            tokio::time::timeout(wait, peer.next_frame()).await
+        {
+            peer.challenge = Some(challenge);
+        }
+        Ok(peer)
+    }
+
+    async fn connect_as(url: &RelayUrl, timeout: Duration, key: &Key) -> Result<Self, String> {
+        let mut peer = Self::connect(url, timeout).await?;
+        let challenge = peer
+            .challenge
+            .clone()
+            .ok_or("no AUTH challenge".to_owned())?;
+        let tags = vec![
+            Tag::new(["relay", peer.url.as_str()]),
+            Tag::new(["challenge", &challenge]),
+        ];
+        let event = key.sign(kinds::CLIENT_AUTH, now(), tags, "");
+        peer.send(ClientFrame::auth(event.json())).await?;
+        peer.answer(&event)
+            .await?
+            .map_err(|message| format!("AUTH is refused: {}", shown(&message)))?;
+        Ok(peer)
+    }
+
+    async fn send(&mut self, text: String) -> Result<(), String> {
+        let lost = |_| "the connection was lost".to_owned();
+        self.socket.send(Message::text(text)).await.map_err(lost)
+    }
+
+    async fn next_frame(&mut self) -> Result<RelayFrame, String> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return RelayFrame::decode(&Bytes::from(text.as_bytes().to_vec()))
+                        .map_err(|error| format!("the relay sent a bad message: {error}"));
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return Err("the relay closed the connection".to_owned()),
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<RelayFrame, String> {
+        within(self.timeout, self.next_frame()).await
+    }
+
+    async fn answer(&mut self, event: &Event) -> Result<Result<(), OkMessage>, String> {
+        loop {
+            match self.receive().await? {
+                RelayFrame::Ok(id, true, _) if id == event.id() => return Ok(Ok(())),
+                RelayFrame::Ok(id, false, message) if id == event.id() => return Ok(Err(message)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Publishes; the relay's refusal, if it refuses.
+    async fn publish(&mut self, event: &Event) -> Result<Result<(), OkMessage>, String> {
+        self.send(ClientFrame::event(event.json())).await?;
+        self.answer(event).await
+    }
+
+    async fn must_accept(&mut self, event: &Event, what: &str) -> Result<(), String> {
+        let answer = self.publish(event).await?;
+        answer.map_err(|message| format!("{what} is refused: {}", shown(&message)))
+    }
+
+    /// Stored events, or the message of CLOSED.
+    async fn fetch(&mut self, filter: Filter) -> Result<Result<Vec<Event>, OkMessage>, String> {
+        let id = SubscriptionId::new("check").map_err(|error| error.to_string())?;
+        self.send(ClientFrame::req(&id, &[filter])).await?;
+        let mut events = Vec::new();
+        loop {
+            match self.receive().await? {
+                RelayFrame::Event(_, event) => events.push(event),
+                RelayFrame::Eose { .. } => break,
+                RelayFrame::Closed(_, message) => return Ok(Err(message)),
+                _ => {}
+            }
+        }
+        self.send(ClientFrame::close(&id)).await?;
+        Ok(Ok(events))
+    }
+}
+
+fn wraps_for(key: &Key) -> Filter {
+    Filter::default()
+        .with_kinds([kinds::WRAP])
+        .with_tag('p', [key.public().to_hex()])
+}
+
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::time::timeout(timeout, work)
+        .await
+        .unwrap_or_else(|_| Err("the relay did not answer in time".to_owned()))
+}
+
+/// A relay's own words, without what a terminal would obey.
+fn shown(message: &OkMessage) -> String {
+    message
+        .text
+        .chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .take(200)
+        .collect()
+}
+
+fn now() -> u64 {
+    Clock::system().now()
+}

@@ -1,0 +1,264 @@
+//! What the commands share: configuration from arguments, output, failures.
+
+pub mod check;
+pub mod run;
+pub mod transfer;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sotto_relay::config::{Config, ConfigError, Raw};
+use sotto_relay::server::ServerError;
+use sotto_relay::store::StoreError;
+
+use crate::Place;
+
+/// How to talk to whoever called.
+pub struct Say {
+    /// One JSON object per line.
+    pub json: bool,
+    /// No warnings.
+    pub quiet: bool,
+}
+
+impl Say {
+    /// A result: `object` or `text`, on stdout. A broken pipe ends quietly.
+    pub fn out(&self, object: &Value, text: &str) {
+        let mut stdout = std::io::stdout();
+        let _ = match self.json {
+            true => writeln!(stdout, "{object}"),
+            false => writeln!(stdout, "{text}"),
+        };
+        let _ = stdout.flush();
+    }
+
+    /// A warning, on stderr.
+    pub fn warn(&self, text: &str) {
+        let mut stderr = std::io::stderr();
+        let _ = match (self.quiet, self.json) {
+            (true, _) => Ok(()),
+            (false, true) => {
+                writeln!(
+                    stderr,
+                    "{}",
+                    json!({"schema": "sotto.warning/1", "detail": text})
+                )
+            }
+            (false, false) => writeln!(stderr, "warning: {text}"),
+        };
+    }
+}
+
+/// The stable words of `sotto.error/1` that this program uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    Usage,
+    Unreachable,
+    NotFound,
+    Conflict,
+    StoreDamaged,
+    DiskFull,
+    Interrupted,
+    Internal,
+}
+
+impl Word {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::StoreDamaged => "store_damaged",
+            Self::DiskFull => "disk_full",
+            Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// As the table of exit codes says.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::DiskFull | Self::Internal => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::NotFound => 7,
+            Self::Conflict => 9,
+            Self::StoreDamaged => 11,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The stable word.
+    pub word: Word,
+    detail: String,
+    hint: &'static str,
+}
+
+impl Failure {
+    pub fn new(word: Word, detail: impl ToString) -> Self {
+        let hint = match word {
+            Word::Usage => "see --help",
+            Word::Conflict => "stop the other server, or choose another port or folder",
+            Word::StoreDamaged => "restore the data folder from a backup, or start an empty one",
+            Word::DiskFull => "free some space; nothing was half-written",
+            _ => "",
+        };
+        Self {
+            word,
+            detail: detail.to_string(),
+            hint,
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        json!({
+            "schema": "sotto.error/1",
+            "error": self.word.as_str(),
+            "detail": self.detail,
+            "hint": self.hint,
+        })
+    }
+
+    pub fn to_text(&self) -> String {
+        match self.hint {
+            "" => format!("error: {}", self.detail),
+            hint => format!("error: {} ({hint})", self.detail),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let word = match &error {
+            StoreError::DiskFull => Word::DiskFull,
+            StoreError::InUse => Word::Conflict,
+            StoreError::Damaged(_) => Word::StoreDamaged,
+            _ => Word::Internal,
+        };
+        Self::new(word, error)
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Store(error) => error.into(),
+            other => Self::new(Word::Internal, other),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Word::Usage, error.to_string().trim_end())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let word = match error.kind() {
+            std::io::ErrorKind::StorageFull => Word::DiskFull,
+            std::io::ErrorKind::NotFound => Word::NotFound,
+            std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::AddrInUse => Word::Conflict,
+            _ => Word::Internal,
+        };
+        Self::new(word, error)
+    }
+}
+
+/// The checked configuration: file, then command line.
+pub fn configuration(
+    place: Place,
+    listen: Option<String>,
+    public_urls: Vec<String>,
+) -> Result<Config, Failure> {
+    let mut raw = match &place.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| on_file(path, &error))?;
+            Raw::parse(&text)?
+        }
+        None => Raw::default(),
+    };
+    raw.server.listen = listen.unwrap_or(raw.server.listen);
+    raw.server.public_urls.extend(public_urls);
+    if let Some(data) = place.data {
+        // A folder whose name is no UTF-8 has no place in a TOML file, and needs none here.
+        raw.server.data = String::new();
+        return Ok(raw.check(data)?);
+    }
+    let data = match directories::ProjectDirs::from("", "", "sotto-relay") {
+        Some(folders) => folders.data_dir().to_owned(),
+        None if raw.server.data.is_empty() => {
+            return Err(Failure::new(
+                Word::Usage,
+                "no home folder: name one with --data",
+            ));
+        }
+        None => PathBuf::new(),
+    };
+    Ok(raw.check(data)?)
+}
+
+/// A failure with the file that it is about.
+pub fn on_file(path: &Path, error: &std::io::Error) -> Failure {
+    let mut failure = Failure::from(std::io::Error::from(error.kind()));
+    failure.detail = format!("{}: {error}", path.display());
+    failure
+}
+
+/// `10s`, `500ms`, `2m`, or plain seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a duration such as 10s, 500ms or 2m".to_owned();
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(index) => text.split_at_checked(index).ok_or_else(wrong)?,
+        None => (text, "s"),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let duration = match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        _ => return Err(wrong()),
+    };
+    match duration.is_zero() {
+        true => Err(wrong()),
+        false => Ok(duration),
+    }
+}
+
+/// `init`: the example configuration.
+pub fn init(say: &Say, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let example = Raw::example();
+    let Some(path) = config else {
+        let _ = std::io::stdout().write_all(example.as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut file = std::fs::File::create_new(&path).map_err(|error| on_file(&path, &error))?;
+    file.write_all(example.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| on_file(&path, &error))?;
+    let shown = path.display().to_string();
+    say.out(&json!({"schema": "sotto.config/1", "path": shown}), &shown);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `version`.
+pub fn version(say: &Say) -> Result<ExitCode, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let commit = option_env!("SOTTO_COMMIT").unwrap_or_default();
+    let text = match commit {
+        "" => format!("sotto-relay {version}"),
+        commit => format!("sotto-relay {version} ({commit})"),
+    };
+    let object = json!({"schema": "sotto.version/1", "version": version, "commit": commit});
+    say.out(&object, &text);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,140 @@
+//! Giving space back: a closed segment that is mostly dead has its living records copied to the
+//! tail, is overwritten with zeros, and only then removed.
+
+use super::keys::{self, Hash, Place};
+use super::record::{self, Record};
+use super::{StoreError, Writer};
+
+/// Bytes copied per transaction.
+const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+
+impl Writer {
+    /// Moves and wipes the first closed segment of which at least half is dead, or, with
+    /// `any_dead`, any part; whether there was one.
+    pub fn compact_one(&mut self, now: u64, any_dead: bool) -> Result<bool, StoreError> {
+        let store = self.store().clone();
+        let Some(log) = store.log() else {
+            return Ok(false);
+        };
+        for segment in log.numbers() {
+            if segment == log.tail_segment() {
+                continue;
+            }
+            let row = store.index().get(&keys::segment(segment))?;
+            let (written, alive) = keys::decode_pair(row.as_deref())?;
+            let dead = written.saturating_sub(alive);
+            let len = log.len_of(segment)?.unwrap_or(0);
+            if dead > 0 && (any_dead || dead.saturating_mul(2) >= len) {
+                self.move_segment(segment, now)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn move_segment(&mut self, segment: u32, now: u64) -> Result<(), StoreError> {
+        let store = self.store().clone();
+        let Some(log) = store.log() else {
+            return Ok(());
+        };
+        // Gathered first: the scan must not meet what is being written.
+        let mut waiting: Vec<(Place, Record)> = Vec::new();
+        let mut bytes = 0_u64;
+        log.scan(segment, 0, |place, record| {
+            if matches!(record, Record::Erased | Record::Erasure { .. }) {
+                // Erasures were carried out and synced before the index knew of them.
+                return Ok(());
+            }
+            bytes = bytes.saturating_add(record::size(place.len));
+            waiting.push((place, record));
+            if bytes < CHUNK_BYTES {
+                return Ok(());
+            }
+            bytes = 0;
+            self.move_records(&std::mem::take(&mut waiting), now)
+        })?;
+        self.move_records(&waiting, now)?;
+        let mut transaction = self.begin(now)?;
+        transaction.mark_wiped(segment);
+        transaction.commit()?;
+        self.finish_wipes()
+    }
+
+    fn move_records(&mut self, records: &[(Place, Record)], now: u64) -> Result<(), StoreError> {
+        let hasher = self.store().hasher().clone();
+        let mut transaction = self.begin(now)?;
+        for (place, record) in records {
+            match record {
+                Record::Event(json) => {
+                    let Ok(event) = wire::Event::decode(json.clone()) else {
+                        continue;
+                    };
+                    transaction.move_event(&hasher.id(&event.id()), *place, record)?;
+                }
+                Record::Deletion { until, .. } if *until <= now => {}
+                Record::Deletion { .. }
+                | Record::AddressDeletion { .. }
+                | Record::Vanish { .. } => transaction.copy(record)?,
+                Record::Erased | Record::Erasure { .. } => {}
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Wipes and removes every segment that is marked for it.
+    pub(super) fn finish_wipes(&mut self) -> Result<(), StoreError> {
+        let store = self.store().clone();
+        let Some(log) = store.log() else {
+            return Ok(());
+        };
+        for segment in log.numbers() {
+            let mark = keys::wipe(segment);
+            if store.index().get(&mark)?.is_some() {
+                // The mark must not outlive a crash of which the index forgets the moves.
+                store.index().sync()?;
+                log.wipe(segment)?;
+                store.index().apply(&vec![(mark, None)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing dead behind: every closed segment with something dead in it is moved, and
+    /// the index rewritten. For `sotto-relay compact`.
+    pub fn compact_all(&mut self, now: u64) -> Result<usize, StoreError> {
+        let mut count = 0;
+        let last = self.store().log().map_or(0, |log| log.tail_segment());
+        while self.compact_one(now, true)? {
+            count += 1;
+            // What is copied lies after `last` or in it, and is alive; so this ends.
+            if count > usize::try_from(last).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        self.store().index().compact()?;
+        Ok(count)
+    }
+}
+
+impl super::Transaction<'_> {
+    /// Copies an event to the tail, if it is still alive at `from`.
+    fn move_event(&mut self, id: &Hash, from: Place, record: &Record) -> Result<(), StoreError> {
+        let Some(entry) = self.rows.entry(id)? else {
+            return Ok(());
+        };
+        if entry.place != from {
+            return Ok(());
+        }
+        let place = self.staged.push(record)?;
+        self.rows.move_event(id, &entry, place)
+    }
+
+    fn copy(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.staged.push(record).map(|_| ())
+    }
+
+    fn mark_wiped(&mut self, segment: u32) {
+        self.rows.put(keys::wipe(segment), Vec::new());
+        self.rows.remove(keys::segment(segment));
+    }
+}

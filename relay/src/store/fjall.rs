@@ -1,0 +1,94 @@
+//! The default index engine: fjall, a log-structured merge tree.
+//!
+//! Batches go to its journal without a sync of their own; after a power loss it comes back as it
+//! was some batches ago, and the store replays the rest from the log.
+
+use std::path::Path;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::{Batch, Index, StoreError, Visit};
+
+/// Memory for cached blocks.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Rows in memory before they are written out as a table.
+const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// Journals on disk before rows are written out early.
+const JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
+
+/// An index on disk.
+pub struct FjallIndex {
+    database: Database,
+    rows: Keyspace,
+}
+
+impl FjallIndex {
+    /// Opens or makes the index in `folder`, which fjall alone uses.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let database = Database::builder(folder)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .open()
+            .map_err(failed)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let rows = database.keyspace("index", options).map_err(failed)?;
+        Ok(Self { database, rows })
+    }
+}
+
+impl Index for FjallIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.rows.get(key).map_err(failed)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        for row in self.rows.range(from..to) {
+            let (key, value) = row.into_inner().map_err(failed)?;
+            if visit(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut rows = self.database.batch();
+        for (key, value) in batch {
+            match value {
+                Some(value) => rows.insert(&self.rows, key.as_slice(), value.as_slice()),
+                None => rows.remove(&self.rows, key.as_slice()),
+            }
+        }
+        rows.commit().map_err(failed)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.database.persist(PersistMode::SyncAll).map_err(failed)
+    }
+
+    fn compact(&self) -> Result<(), StoreError> {
+        self.rows.rotate_memtable_and_wait().map_err(failed)?;
+        self.rows.major_compact().map_err(failed)
+    }
+}
+
+fn failed(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(error) => StoreError::of_write(error),
+        // Its text may quote rows; the kind of failure is enough to act on.
+        other => StoreError::Index(kind_of(&other).to_owned()),
+    }
+}
+
+fn kind_of(error: &fjall::Error) -> &'static str {
+    match error {
+        fjall::Error::Locked => "it is in use",
+        fjall::Error::Poisoned => "an earlier write failed",
+        _ => "the engine reported a damaged or unreadable file",
+    }
+}

@@ -1,0 +1,372 @@
+//! The segment log: files that are only appended to, and overwritten where something is erased.
+//!
+//! `log/<8 hex digits>.seg`, numbered upwards and never again. Each begins with [`MAGIC`]; then
+//! follow records ([`super::record`]). The last segment is the tail; a segment is closed when it
+//! has reached its size. A record never spans two segments.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::bodies::{Bodies, Staged};
+use super::keys::Place;
+use super::record::{self, ALIGN, Header, Record};
+
+/// The first bytes of a segment.
+pub const MAGIC: [u8; ALIGN] = *b"sotto/log/1\0\0\0\0\n";
+/// Where the first record of a segment begins.
+pub const FIRST: u64 = ALIGN as u64;
+/// Bytes read at a time while scanning, and written at a time while wiping.
+const WINDOW: usize = 1 << 20;
+
+/// The log of one store.
+#[derive(Debug)]
+pub struct SegmentLog {
+    folder: PathBuf,
+    segment_bytes: u64,
+    reserve_bytes: u64,
+    segments: RwLock<BTreeMap<u32, Arc<File>>>,
+    tail: Mutex<Tail>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    segment: u32,
+    end: u64,
+}
+
+/// What a scan of a segment saw.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Scanned {
+    /// The offset after the last whole record.
+    pub end: u64,
+    /// Bytes between records that are none.
+    pub damaged: u64,
+}
+
+impl SegmentLog {
+    /// Opens the log in `folder`, which exists. Nothing is read yet but the first bytes of each
+    /// segment; the caller scans and then calls [`SegmentLog::set_end`].
+    pub fn open(folder: &Path, segment_bytes: u64, reserve_bytes: u64) -> Result<Self, StoreError> {
+        let mut segments = BTreeMap::new();
+        for entry in std::fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+            let number = number.filter(|digits| digits.len() == 8);
+            let number = number.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let Some(number) = number else {
+                return Err(StoreError::Damaged(
+                    "a file in the log folder is no segment",
+                ));
+            };
+            let file = open_segment(folder, number, false)?;
+            segments.insert(number, Arc::new(file));
+        }
+        let last = segments.last_key_value().map(|(number, _)| *number);
+        for (number, file) in &segments {
+            let mut magic = [0; ALIGN];
+            let is_whole = file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC;
+            if !is_whole {
+                // A crash while the segment was being made: nothing was ever written to it.
+                if Some(*number) != last || file.metadata()?.len() > FIRST {
+                    return Err(StoreError::Damaged("a segment does not begin as it should"));
+                }
+                file.write_all_at(&MAGIC, 0).map_err(StoreError::of_write)?;
+                file.sync_all()?;
+            }
+        }
+        let log = Self {
+            folder: folder.to_owned(),
+            segment_bytes,
+            reserve_bytes,
+            segments: RwLock::new(segments),
+            tail: Mutex::new(Tail {
+                segment: last.unwrap_or(0),
+                end: FIRST,
+            }),
+        };
+        if last.is_none() {
+            log.roll(1)?;
+        }
+        Ok(log)
+    }
+
+    /// The segments' numbers, ascending. There is always one.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.segments().keys().copied().collect()
+    }
+
+    /// How long a segment's file is; none where there is no such segment.
+    pub fn len_of(&self, segment: u32) -> Result<Option<u64>, StoreError> {
+        match self.segments().get(&segment) {
+            Some(file) => Ok(Some(file.metadata()?.len())),
+            None => Ok(None),
+        }
+    }
+
+    /// The segment that is written to.
+    pub fn tail_segment(&self) -> u32 {
+        self.tail().segment
+    }
+
+    /// Whatever lies after `end` in the tail was never acknowledged: it is cut off, and the next
+    /// record goes there.
+    pub fn set_end(&self, end: u64) -> Result<(), StoreError> {
+        let mut tail = self.tail();
+        if let Some(file) = self.file(tail.segment)
+            && file.metadata()?.len() > end
+        {
+            file.set_len(end)?;
+            file.sync_all()?;
+        }
+        tail.end = end;
+        Ok(())
+    }
+
+    /// Calls `visit` for every whole record of a segment from `from` on, in order. What is
+    /// damaged is stepped over, 16 bytes at a time.
+    pub fn scan(
+        &self,
+        segment: u32,
+        from: u64,
+        mut visit: impl FnMut(Place, Record) -> Result<(), StoreError>,
+    ) -> Result<Scanned, StoreError> {
+        let Some(file) = self.file(segment) else {
+            return Ok(Scanned::default());
+        };
+        let mut window = Window {
+            len: file.metadata()?.len(),
+            file,
+            start: 0,
+            bytes: Vec::new(),
+        };
+        let mut offset = from.max(FIRST);
+        let mut scanned = Scanned {
+            end: offset,
+            damaged: 0,
+        };
+        while let Some(header) = window.read(offset, ALIGN)? {
+            let found = header
+                .first_chunk()
+                .and_then(Header::decode)
+                .map(|header| (header, usize::try_from(header.len()).unwrap_or(usize::MAX)));
+            let mut record = None;
+            if let Some((header, len)) = found {
+                let body = window.read(offset.saturating_add(FIRST), len)?;
+                record = body
+                    .and_then(|body| Some((header, header.record(Bytes::copy_from_slice(body))?)));
+            }
+            match record {
+                Some((header, record)) => {
+                    scanned.damaged = scanned.damaged.saturating_add(offset - scanned.end);
+                    let len = header.len();
+                    let place = Place {
+                        segment,
+                        offset,
+                        len,
+                    };
+                    visit(place, record)?;
+                    offset = offset.saturating_add(record::size(len));
+                    scanned.end = offset;
+                }
+                None => offset = offset.saturating_add(FIRST),
+            }
+        }
+        Ok(scanned)
+    }
+
+    /// Overwrites a whole segment with zeros, durably, and removes it.
+    pub fn wipe(&self, segment: u32) -> Result<(), StoreError> {
+        let Some(file) = self.file(segment) else {
+            return Ok(());
+        };
+        let len = file.metadata()?.len();
+        let zeros = vec![0; WINDOW];
+        let mut offset = 0;
+        while offset < len {
+            let count = usize::try_from(len - offset).unwrap_or(WINDOW).min(WINDOW);
+            let part = zeros.get(..count).unwrap_or_default();
+            file.write_all_at(part, offset)
+                .map_err(StoreError::of_write)?;
+            offset = offset.saturating_add(part.len() as u64);
+        }
+        file.sync_data()?;
+        std::fs::remove_file(path_of(&self.folder, segment))?;
+        sync_folder(&self.folder)?;
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&segment);
+        Ok(())
+    }
+
+    /// Closes the tail and begins segment `number`.
+    fn roll(&self, number: u32) -> Result<(), StoreError> {
+        let file = open_segment(&self.folder, number, true).map_err(StoreError::of_write)?;
+        let made = file
+            .write_all_at(&MAGIC, 0)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| sync_folder(&self.folder));
+        if let Err(error) = made {
+            // So that the next attempt finds the name free.
+            let _ = std::fs::remove_file(path_of(&self.folder, number));
+            return Err(StoreError::of_write(error));
+        }
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(number, Arc::new(file));
+        *self.tail() = Tail {
+            segment: number,
+            end: FIRST,
+        };
+        Ok(())
+    }
+
+    fn segments(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u32, Arc<File>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, segment: u32) -> Option<Arc<File>> {
+        self.segments().get(&segment).cloned()
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bodies for SegmentLog {
+    fn stage(&self) -> Result<Staged, StoreError> {
+        let Tail { segment, end } = *self.tail();
+        if end >= self.segment_bytes {
+            let next = segment
+                .checked_add(1)
+                .ok_or(StoreError::Damaged("segment numbers have run out"))?;
+            self.roll(next)?;
+            return Ok(Staged::at(next, FIRST));
+        }
+        Ok(Staged::at(segment, end))
+    }
+
+    fn has_room(&self) -> bool {
+        // Where the question cannot be answered, the write itself will say.
+        rustix::fs::statvfs(&self.folder).map_or(true, |disk| {
+            disk.f_bavail.saturating_mul(disk.f_frsize) >= self.reserve_bytes
+        })
+    }
+
+    fn write(&self, staged: &Staged) -> Result<(), StoreError> {
+        let Some(file) = self.file(staged.segment()) else {
+            return Err(StoreError::Damaged("the tail segment is gone"));
+        };
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let mut tail = self.tail();
+        if let Err(error) = file.write_all_at(staged.bytes(), staged.start()) {
+            // What was written of it is not acknowledged; the next batch overwrites it.
+            let _ = file.set_len(staged.start());
+            return Err(StoreError::of_write(error));
+        }
+        if let Err(error) = file.sync_data() {
+            // After a failed sync nobody knows what of this batch is on the disk, and the kernel
+            // will not say again. Nothing more goes into this segment; what was synced before
+            // is safe.
+            let _ = file.set_len(staged.start());
+            tail.end = u64::MAX;
+            return Err(StoreError::of_write(error));
+        }
+        tail.end = staged.end();
+        Ok(())
+    }
+
+    fn erase(&self, places: &[Place]) -> Result<(), StoreError> {
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        for group in places.chunk_by(|a, b| a.segment == b.segment) {
+            let Some(file) = group.first().and_then(|place| self.file(place.segment)) else {
+                continue;
+            };
+            for place in group {
+                file.write_all_at(&record::erased(place.len), place.offset)?;
+            }
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, place: Place) -> Result<Option<Bytes>, StoreError> {
+        let Some(file) = self.file(place.segment) else {
+            return Ok(None);
+        };
+        let len = usize::try_from(place.len).unwrap_or(usize::MAX);
+        if len > record::MAX_BODY {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; ALIGN + len];
+        match file.read_exact_at(&mut bytes, place.offset) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let bytes = Bytes::from(bytes);
+        let header = bytes.first_chunk().and_then(Header::decode);
+        let Some(header) = header.filter(|header| header.len() == place.len) else {
+            return Ok(None);
+        };
+        Ok(match header.record(bytes.slice(ALIGN..)) {
+            Some(Record::Event(json)) => Some(json),
+            _ => None,
+        })
+    }
+}
+
+/// A part of a file that was read ahead.
+struct Window {
+    file: Arc<File>,
+    len: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// The bytes at `offset`; none where the file ends before.
+    fn read(&mut self, offset: u64, count: usize) -> Result<Option<&[u8]>, StoreError> {
+        if offset.saturating_add(count as u64) > self.len {
+            return Ok(None);
+        }
+        let end = self.start.saturating_add(self.bytes.len() as u64);
+        if offset < self.start || offset.saturating_add(count as u64) > end {
+            let left = usize::try_from(self.len - offset).unwrap_or(usize::MAX);
+            self.bytes.resize(left.min(WINDOW.max(count)), 0);
+            self.start = offset;
+            self.file.read_exact_at(&mut self.bytes, offset)?;
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        Ok(self.bytes.get(from..from.saturating_add(count)))
+    }
+}
+
+fn path_of(folder: &Path, segment: u32) -> PathBuf {
+    folder.join(format!("{segment:08x}.seg"))
+}
+
+fn open_segment(folder: &Path, segment: u32, is_new: bool) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(is_new)
+        .mode(0o600)
+        .open(path_of(folder, segment))
+}
+
+/// Makes names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
