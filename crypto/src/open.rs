@@ -5,6 +5,8 @@
 //! used once and proves nothing; a rumor is signed by nobody; only the seal's signature counts,
 //! and only for what it holds.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use wire::{DecodeError, Event, EventId, PublicKey, Rumor, VerifiedEvent, VerifyError, kinds};
@@ -14,6 +16,7 @@ use crate::content_key::KeyCache;
 use crate::deletion::DeletionSecret;
 use crate::gift_wrap::{SEAL_BYTE, SESSION_BYTE};
 use crate::identity::AccountKey;
+use crate::seal::SELF_COPY_WRAPS;
 
 /// Why a wrap was refused for good: one variant per check. None of them passes with time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -262,12 +265,13 @@ pub fn open_seal(
         _ => Refusal::RumorForm,
     });
     let is_self_copy = author == own;
-    let mut secret = None;
+    let (mut secret, mut wraps) = (None, Vec::new());
     if is_self_copy {
         // Only here may the plaintext hold a secret; wiping each message would cost as much as
         // decrypting it, and the rumor itself lives on in the store.
         let json = Zeroizing::new(json);
         secret = deletion_secret(&json);
+        wraps = named_wraps(&json);
     }
     let rumor = rumor?;
     if rumor.author() != author {
@@ -279,6 +283,7 @@ pub fn open_seal(
     }
     Ok(Opened {
         deletion_secret: secret,
+        wraps,
         rumor,
         wrap: envelope.wrap,
     })
@@ -299,22 +304,22 @@ fn deletion_secret(json: &[u8]) -> Option<DeletionSecret> {
 }
 
 /// The field `sotto_w` of a self-copy. What is malformed in it counts as absent.
-fn wraps(json: &[u8]) -> Vec<(PublicKey, EventId)> {
-    const WRAPS: usize = 64;
+fn named_wraps(json: &[u8]) -> Vec<(PublicKey, EventId)> {
     #[derive(Deserialize)]
     struct Field {
-        sotto_w: Option<std::collections::BTreeMap<String, String>>,
+        sotto_w: Option<BTreeMap<String, String>>,
     }
     let field = serde_json::from_slice::<Field>(json).ok();
     let entries = field.and_then(|field| field.sotto_w).unwrap_or_default();
+    let parse = |(inbox, id): (&String, &String)| {
+        Some((
+            PublicKey::from_hex(inbox).ok()?,
+            EventId::from_hex(id).ok()?,
+        ))
+    };
     entries
         .iter()
-        .filter_map(|(inbox, id)| {
-            Some((
-                PublicKey::from_hex(inbox).ok()?,
-                EventId::from_hex(id).ok()?,
-            ))
-        })
-        .take(WRAPS)
+        .filter_map(parse)
+        .take(SELF_COPY_WRAPS)
         .collect()
 }

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use crypto::gift_wrap::{SESSION_BYTE, past_time};
-use crypto::seal::{DELETION_FIELD_BYTES, fits};
+use crypto::seal::{SELF_COPY_BYTES, SELF_COPY_WRAPS, fits, seal_with_wraps};
 use crypto::{
     AccountKey, DeletionSecret, Envelope, KeyCache, OneTimeKey, Opened, Refusal, SealError,
     WrapError, WrapKind, open_envelope, open_seal, seal, wrap,
@@ -147,6 +147,33 @@ fn the_self_copy_alone_brings_the_deletion_secret() {
     let forged = alice.sign(seal_of(&alice, &bob.public_key(), &gift), &mut rng);
     let opened = open_payload(&bob, forged.json()).unwrap();
     assert!(opened.deletion_secret().is_none());
+}
+
+#[test]
+fn the_self_copy_alone_names_the_wraps_made_for_others() {
+    let (alice, bob, mut rng) = (account(1), account(2), rng());
+    let rumor = rumor(&alice, kinds::TEXT, &[bob.public_key()], "x");
+    let wraps: Vec<(PublicKey, EventId)> = (1..=100)
+        .map(|n| (PublicKey::from_bytes([n; 32]), EventId::from_bytes([n; 32])))
+        .collect();
+    let to_self = alice.conversation_with(&alice.public_key()).unwrap();
+    for count in [0, 1, 2, 64, 100] {
+        let named = &wraps[..count];
+        let copy = seal_with_wraps(&alice, &to_self, &rumor, None, named, NOW, &mut rng).unwrap();
+        let opened = open_payload(&alice, copy.json()).unwrap();
+        assert_eq!(opened.wraps(), &named[..count.min(SELF_COPY_WRAPS)]);
+        assert_eq!(opened.rumor(), &rumor);
+    }
+    let to_bob = alice.conversation_with(&bob.public_key()).unwrap();
+    let result = seal_with_wraps(&alice, &to_bob, &rumor, None, &wraps, NOW, &mut rng);
+    assert_eq!(result.unwrap_err(), SealError::DeletionSecretToOther);
+    let text = rumor.to_json();
+    let gift = text.replacen('{', "{\"sotto_w\":{\"aa\":\"bb\"},", 1);
+    for inbox in [&alice, &bob] {
+        let draft = seal_of(&alice, &inbox.public_key(), &gift);
+        let opened = open_payload(inbox, alice.sign(draft, &mut rng).json()).unwrap();
+        assert!(opened.wraps().is_empty());
+    }
 }
 
 #[test]
@@ -430,15 +457,30 @@ fn the_largest_message_fits_and_the_next_one_is_refused() {
     let (alice, mut rng) = (account(1), rng());
     let own = alice.public_key();
     let empty = rumor(&alice, kinds::TEXT, &[own], "").to_json().len();
-    let room = limits::RUMOR_BYTES - DELETION_FIELD_BYTES - empty;
+    let room = limits::RUMOR_BYTES - SELF_COPY_BYTES - empty;
     let largest = rumor(&alice, kinds::TEXT, &[own], &"x".repeat(room));
     let to_self = alice.conversation_with(&own).unwrap();
     let secret = DeletionSecret::generate(&mut rng);
-    let sealed = seal(&alice, &to_self, &largest, Some(&secret), NOW, &mut rng).unwrap();
+    let one = [(account(2).public_key(), EventId::from_bytes([9; 32]))];
+    let sealed = seal_with_wraps(
+        &alice,
+        &to_self,
+        &largest,
+        Some(&secret),
+        &one,
+        NOW,
+        &mut rng,
+    )
+    .unwrap();
     let event = wrapped(sealed.json(), &own);
     assert!(event.json().len() <= limits::EVENT_BYTES);
     let event = VerifiedEvent::verify(Event::decode(event.json().clone()).unwrap()).unwrap();
-    assert_eq!(open(&alice, &event).unwrap().rumor(), &largest);
+    let opened = open(&alice, &event).unwrap();
+    assert_eq!(opened.rumor(), &largest);
+    assert_eq!(
+        (opened.deletion_secret(), opened.wraps()),
+        (Some(&secret), &one[..])
+    );
     assert!(fits(&largest));
 
     let larger = rumor(&alice, kinds::TEXT, &[own], &"x".repeat(room + 1));
