@@ -283,7 +283,9 @@ fn orientation_of(tiff: &[u8]) -> Option<u16> {
     .ok()?;
     let count = usize::from(u16_at(directory)?);
     (0..count).find_map(|index| {
-        let entry = directory.checked_add(2)?.checked_add(index.checked_mul(12)?)?;
+        let entry = directory
+            .checked_add(2)?
+            .checked_add(index.checked_mul(12)?)?;
         if u16_at(entry)? != ORIENTATION_TAG {
             return None;
         }
@@ -319,12 +321,23 @@ mod tests {
         let make_at = 8 + 2 + 3 * 12 + 4;
         let gps_at = make_at + SECRET.len();
         let entry = |tag: u16, kind: u16, count: u32, value: [u8; 4]| {
-            [&tag.to_be_bytes()[..], &kind.to_be_bytes(), &count.to_be_bytes(), &value].concat()
+            [
+                &tag.to_be_bytes()[..],
+                &kind.to_be_bytes(),
+                &count.to_be_bytes(),
+                &value,
+            ]
+            .concat()
         };
         let long = |value: usize| u32::try_from(value).unwrap().to_be_bytes();
         let [high, low] = orientation.to_be_bytes();
         tiff.extend(3_u16.to_be_bytes());
-        tiff.extend(entry(0x010f, 2, u32::try_from(SECRET.len()).unwrap(), long(make_at)));
+        tiff.extend(entry(
+            0x010f,
+            2,
+            u32::try_from(SECRET.len()).unwrap(),
+            long(make_at),
+        ));
         tiff.extend(entry(ORIENTATION_TAG, 3, 1, [high, low, 0, 0]));
         tiff.extend(entry(0x8825, 4, 1, long(gps_at)));
         tiff.extend([0; 4]);
@@ -448,7 +461,12 @@ mod tests {
         assert!(!has(&clean, SECRET));
         assert!(!has(&clean, b"EXIF") && !has(&clean, b"XMP "));
         let webp = WebP::from_bytes(clean.into()).unwrap();
-        let header = webp.chunk_by_id(*b"VP8X").unwrap().content().data().unwrap();
+        let header = webp
+            .chunk_by_id(*b"VP8X")
+            .unwrap()
+            .content()
+            .data()
+            .unwrap();
         assert_eq!(header[0], 0);
     }
 
@@ -457,7 +475,10 @@ mod tests {
         let text = b"just a text".to_vec();
         assert_eq!(Kind::of(&text), Kind::Other);
         assert_eq!(strip(Kind::Other, text.clone()).unwrap(), text);
-        assert_eq!(strip(Kind::Jpeg, vec![0xff, 0xd8, 0xff, 0xe1]), Err(Unreadable));
+        assert_eq!(
+            strip(Kind::Jpeg, vec![0xff, 0xd8, 0xff, 0xe1]),
+            Err(Unreadable)
+        );
         assert_eq!(Kind::of(b"\0\0\0\x18ftypheic\0\0"), Kind::Opaque("HEIC"));
         assert_eq!(Kind::of(b""), Kind::Other);
     }

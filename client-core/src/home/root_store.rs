@@ -74,6 +74,8 @@ impl RootStore {
     pub fn open(path: &Path, key: &StoreKey) -> Result<Self> {
         let connection = Connection::open(path)?;
         let hex = Zeroizing::new(hex::encode(key.expose_secret_bytes()));
+        // SQLCipher would report a wrong key on stderr, in words of its own.
+        connection.execute_batch("PRAGMA cipher_log_level = NONE")?;
         let pragma = Zeroizing::new(format!("PRAGMA key = \"x'{}'\"", hex.as_str()));
         connection.execute_batch(&pragma)?;
         connection
@@ -301,6 +303,9 @@ fn saturated(number: u64) -> i64 {
 }
 
 fn damaged() -> Error {
-    Error::new(ErrorWord::StoreDamaged, "root.db is damaged or another home's")
-        .hint("restore the account from its seed words, or the home from a backup")
+    Error::new(
+        ErrorWord::StoreDamaged,
+        "root.db is damaged or another home's",
+    )
+    .hint("restore the account from its seed words, or the home from a backup")
 }

@@ -127,8 +127,11 @@ impl HomeFolder {
     ) -> Result<Making> {
         let folder = Folder::create(&self.path)?;
         let taken = || {
-            Error::new(ErrorWord::Conflict, "there is an account in this home already")
-                .hint("use it, or name another home with --home")
+            Error::new(
+                ErrorWord::Conflict,
+                "there is an account in this home already",
+            )
+            .hint("use it, or name another home with --home")
         };
         if folder.has(LOCK) && !folder.has(UNFINISHED) {
             return Err(taken());
@@ -445,14 +448,13 @@ fn kind_of(unlock: &UnlockWith) -> Protection {
 fn way_to_set(unlock: &UnlockWith, rng: &mut dyn CryptoRng) -> Result<Unlock> {
     match unlock {
         UnlockWith::Pin(text) | UnlockWith::Passphrase(text) => {
-            let way = Unlock::from_text(text.expose_secret())
-                .map_err(|error| lock_error(error, None))?;
+            let way =
+                Unlock::from_text(text.expose_secret()).map_err(|error| lock_error(error, None))?;
             match (unlock, &way) {
-                (UnlockWith::Pin(_), Unlock::Passphrase(_)) => Err(Error::new(
-                    ErrorWord::Usage,
-                    "a PIN consists of digits",
-                )
-                .hint("use --passphrase-file for anything else")),
+                (UnlockWith::Pin(_), Unlock::Passphrase(_)) => {
+                    Err(Error::new(ErrorWord::Usage, "a PIN consists of digits")
+                        .hint("use --passphrase-file for anything else"))
+                }
                 _ => Ok(way),
             }
         }
@@ -463,12 +465,10 @@ fn way_to_set(unlock: &UnlockWith, rng: &mut dyn CryptoRng) -> Result<Unlock> {
 fn way_to_open(unlock: &UnlockWith, protection: Protection) -> Result<Unlock> {
     let trimmed = |text: &SecretText| SecretText::new(text.expose_secret().trim().to_owned());
     match unlock {
-        UnlockWith::Pin(_) | UnlockWith::Passphrase(_) if protection == Protection::KeyFile => {
-            Err(
-                Error::new(ErrorWord::Locked, "this account opens with a key file")
-                    .hint("name it with --key-file"),
-            )
-        }
+        UnlockWith::Pin(_) | UnlockWith::Passphrase(_) if protection == Protection::KeyFile => Err(
+            Error::new(ErrorWord::Locked, "this account opens with a key file")
+                .hint("name it with --key-file"),
+        ),
         UnlockWith::Pin(text) | UnlockWith::Passphrase(text) => {
             let text = trimmed(text);
             if text.expose_secret().len() > SECRET_BYTES {
@@ -517,9 +517,7 @@ fn key_file_error(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound => Error::new(ErrorWord::NotFound, "the key file is not there"),
         io::ErrorKind::FileTooLarge => lock_error(LockError::KeyFileSize, None),
-        io::ErrorKind::IsADirectory => {
-            Error::new(ErrorWord::Usage, "the key file is a folder")
-        }
+        io::ErrorKind::IsADirectory => Error::new(ErrorWord::Usage, "the key file is a folder"),
         _ => Error::new(ErrorWord::Internal, format!("the key file: {error}")),
     }
 }

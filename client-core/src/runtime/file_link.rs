@@ -532,7 +532,10 @@ async fn broken(file: &mut tokio::fs::File, why: &str) -> Result<u64, DownloadEr
     Err(DownloadError::Unreachable(why.to_owned()))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "map_err hands the error over"
+)]
 fn local(error: io::Error) -> DownloadError {
     let is_full = matches!(
         error.kind(),

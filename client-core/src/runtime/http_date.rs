@@ -35,8 +35,7 @@ pub fn parse(text: &str) -> Option<u64> {
     let month = MONTHS.iter().position(|name| *name == month)?;
     let year: u64 = parts.next()?.parse().ok()?;
     let mut clock = parts.next()?.splitn(3, ':').map(|part| part.parse().ok());
-    let (hour, minute, second): (u64, u64, u64) =
-        (clock.next()??, clock.next()??, clock.next()??);
+    let (hour, minute, second): (u64, u64, u64) = (clock.next()??, clock.next()??, clock.next()??);
     let is_gmt = parts.next()? == "GMT" && parts.next().is_none();
     let month = u64::try_from(month).ok()? + 1;
     let fits = (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;

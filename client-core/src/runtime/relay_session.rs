@@ -8,9 +8,7 @@ use bytes::Bytes;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
-use wire::{
-    ClientFrame, EventId, Filter, OkMessage, Reason, RelayFrame, SubscriptionId, kinds,
-};
+use wire::{ClientFrame, EventId, Filter, OkMessage, Reason, RelayFrame, SubscriptionId, kinds};
 
 use crate::engine::io::{Input, OpId, PublishOutcome, QueryEnd, Role, SocketKey};
 

@@ -122,7 +122,13 @@ impl Spool {
         let first = read_segment(source)?;
         if first.len() < SEGMENT_BYTES {
             let length = u64::try_from(first.len()).unwrap_or_default();
-            return Ok((length, Box::new(Segment { bytes: first, at: 0 })));
+            return Ok((
+                length,
+                Box::new(Segment {
+                    bytes: first,
+                    at: 0,
+                }),
+            ));
         }
         let mut draft = self.draft(rng)?;
         let mut segments = Vec::new();
@@ -257,7 +263,9 @@ fn encrypt_stream(
         let chunk = plain
             .get_mut(..wanted)
             .ok_or_else(|| file_error(FileError::Length))?;
-        source.read_exact(chunk).map_err(|error| read_error(&error))?;
+        source
+            .read_exact(chunk)
+            .map_err(|error| read_error(&error))?;
         plain_hash.update(&*chunk);
         encryptor
             .next_chunk(chunk, &mut sealed)
