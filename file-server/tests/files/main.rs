@@ -12,6 +12,7 @@
 )]
 
 mod attacks;
+mod corpus;
 mod deletion;
 mod full_disk;
 mod program;
