@@ -284,8 +284,10 @@ impl FileDecryptor {
     }
 
     /// Decrypts the next chunk of exactly [`FileDecryptor::wants`] bytes into `out`, replacing
-    /// what is there: bytes of the file only, without length and padding.
+    /// what is there: bytes of the file only, without length and padding. After a failure `out` is
+    /// empty.
     pub fn next_chunk(&mut self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), FileError> {
+        out.clear();
         if self.wants() != Some(sealed.len()) {
             return Err(FileError::Length);
         }
@@ -320,16 +322,16 @@ impl FileDecryptor {
         out: &mut Vec<u8>,
     ) -> Result<(), FileError> {
         let position = u32::try_from(index).map_err(|_| FileError::TooLarge)?;
-        out.clear();
         out.extend_from_slice(sealed);
-        self.stream
+        let opened = self
+            .stream
             .decrypt_in_place(position, self.layout.is_last(index), &[], out)
-            .map_err(|_| FileError::Forged)?;
-        let checked = self.unpad(index, out);
-        if checked.is_err() {
+            .map_err(|_| FileError::Forged)
+            .and_then(|()| self.unpad(index, out));
+        if opened.is_err() {
             out.clear();
         }
-        checked
+        opened
     }
 
     fn unpad(&mut self, index: u64, out: &mut Vec<u8>) -> Result<(), FileError> {
