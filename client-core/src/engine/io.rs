@@ -29,6 +29,9 @@ pub enum Role {
     Publish,
     /// Looks up one other person's lists.
     Lookup,
+    /// Publishes wraps as the account, because the user asked for it (`--as-myself`): a publish
+    /// socket that may AUTH with the account key, and that therefore carries nothing else.
+    AsMyself,
 }
 
 /// Two operations share a connection only if their keys are equal.
@@ -38,7 +41,8 @@ pub struct SocketKey {
     pub circle: u32,
     /// What it is for.
     pub role: Role,
-    /// The inbox key that is read (inbox), written to (publish), or the author looked up.
+    /// The inbox key that is read (inbox), written to (publish, as myself), or the author looked
+    /// up.
     pub key: PublicKey,
     /// Where it leads.
     pub relay: RelayUrl,

@@ -1,0 +1,153 @@
+//! Messages that came: where they belong, how they are ordered, what strangers may store here.
+
+use crypto::Opened;
+use wire::{EventId, RelayUrl, kinds, limits};
+
+use crate::engine::channel::{Channel as _, Nip17};
+use crate::engine::files;
+use crate::engine::machine::Turn;
+use crate::engine::receive::room;
+use crate::error::{Error, ErrorWord, Result};
+use crate::store::{self, ContactRow, DeletionRow, MessageRow, SecretPurpose, SentRow};
+
+/// A claimed time further ahead than this is not believed, seconds.
+const FUTURE_SECONDS: u64 = 15 * 60;
+/// Where such a message stands instead: this long after it came, seconds.
+const FUTURE_SHOWN_SECONDS: u64 = 5 * 60;
+/// Messages of one stranger, and of all strangers, that are stored.
+const REQUESTS_OF_ONE: u64 = 20;
+const REQUESTS_OF_ALL: u64 = 1_000;
+
+impl Turn<'_> {
+    /// Takes a text or file message that is new. Gives whether it is shown.
+    pub fn take_message(
+        &mut self,
+        relay: &RelayUrl,
+        opened: &Opened,
+        contact: &ContactRow,
+    ) -> Result<bool> {
+        let rumor = opened.rumor();
+        let author = opened.author();
+        let id = rumor.id();
+        if rumor.content().len() > limits::TEXT_BYTES {
+            return Err(Error::new(ErrorWord::TooLarge, "the message is too large"));
+        }
+        let is_own = opened.is_self_copy();
+        let is_request = !is_own && !contact.is_accepted;
+        if is_request {
+            let (of_one, of_all) = MessageRow::requests(self.tx, &author)?;
+            if of_one >= REQUESTS_OF_ONE || of_all >= REQUESTS_OF_ALL {
+                return self.drop_wrap(relay, opened, "too many messages of strangers");
+            }
+        }
+        let conversation = self.conversation_of(room(opened)?)?;
+        store::note_rumor(self.tx, &author, &id)?;
+        if let Some(deletion) = DeletionRow::find(self.tx, &author, &id)?
+            && deletion.conversation.is_none_or(|c| c == conversation.id)
+        {
+            // Its deletion came first.
+            if deletion.for_everyone {
+                self.clean_rumor(&author, &id)?;
+            }
+            return Ok(false);
+        }
+        let expires_at = opened.expiration();
+        if expires_at.is_some_and(|at| at <= self.now) {
+            return self.drop_wrap(relay, opened, "expired");
+        }
+        let file = match rumor.kind() {
+            kinds::FILE => Some(files::read(rumor)?),
+            _ => None,
+        };
+        let claimed_at = rumor.created_at();
+        let shown_at = if claimed_at > self.now.saturating_add(FUTURE_SECONDS) {
+            self.now.saturating_add(FUTURE_SHOWN_SECONDS)
+        } else {
+            claimed_at
+        };
+        let event = if is_request { "request" } else { "message" };
+        let seq = store::note(self.tx, event, &author, &id, None, self.now)?;
+        let tag = rumor.sotto_tag();
+        let text = match file {
+            Some(_) => String::new(),
+            None => rumor.content().to_owned(),
+        };
+        let reply_to = rumor.tags().value("e");
+        MessageRow {
+            seq,
+            id,
+            author,
+            conversation: conversation.id,
+            is_own,
+            kind: rumor.kind(),
+            text,
+            claimed_at,
+            shown_at,
+            counter: tag.map_or(0, |tag| tag.counter),
+            device: tag.map(|tag| tag.device),
+            received_at: self.now,
+            expires_at,
+            reply_to: reply_to.and_then(|text| EventId::from_hex(text).ok()),
+            protection: Nip17::PROTECTION.number(),
+            is_unread: !is_own,
+        }
+        .insert(self.tx)?;
+        if let Some((row, cipher)) = file {
+            row.insert(self.tx)?;
+            SecretPurpose::File.keep(self.tx, &id, &cipher.to_stored(), expires_at)?;
+        }
+        if is_own {
+            self.take_own(opened, conversation.id, expires_at)?;
+        } else if contact.is_accepted && tag.is_some() {
+            self.owe_receipt(&author, conversation.id, &id, "delivered")?;
+        }
+        Ok(true)
+    }
+
+    /// A message that another device of ours sent: what it takes to take it back here.
+    fn take_own(
+        &mut self,
+        opened: &Opened,
+        conversation: [u8; 16],
+        expires_at: Option<u64>,
+    ) -> Result<()> {
+        let own = self.own();
+        let rumor = opened.rumor();
+        let recipients: Vec<_> = room(opened)?.into_iter().filter(|m| *m != own).collect();
+        SentRow {
+            id: rumor.id(),
+            kind: rumor.kind(),
+            conversation,
+            sent_at: rumor.created_at(),
+            expires_at,
+            as_myself: false,
+            is_here: false,
+        }
+        .insert(self.tx, &recipients)?;
+        for recipient in &recipients {
+            // Whom another device of ours wrote to is no stranger here either.
+            let mut contact = ContactRow::of(self.tx, recipient)?;
+            if !contact.is_accepted && !contact.is_blocked {
+                contact.is_accepted = true;
+                contact.save(self.tx, self.now)?;
+                self.owe_delivered(recipient)?;
+            }
+        }
+        self.learn_secret(opened)
+    }
+
+    /// Keeps the deletion secret that a self-copy brings, for as long as the message lives.
+    pub fn learn_secret(&mut self, opened: &Opened) -> Result<()> {
+        let id = opened.rumor().id();
+        let own = opened.author();
+        let Some(secret) = opened.deletion_secret() else {
+            return Ok(());
+        };
+        let is_alive = MessageRow::find(self.tx, &own, &id)?.is_some();
+        if !is_alive || SecretPurpose::Deletion.find(self.tx, &id)?.is_some() {
+            return Ok(());
+        }
+        SecretPurpose::Deletion.keep(self.tx, &id, secret.expose_secret_bytes(), None)?;
+        self.learn_wraps(opened)
+    }
+}
