@@ -10,6 +10,7 @@ use client_core::client::{Client, Home, InitOptions, Outcome};
 use client_core::{Error, ErrorWord, Origin, RelayUrl, Result};
 use serde::Serialize;
 use sotto_files::{FileServer, StartError};
+use sotto_relay::store::StoreError;
 use sotto_relay::{Relay, ServerError};
 use tokio::net::TcpListener;
 
@@ -194,7 +195,13 @@ impl Servers {
             })?;
         let relay = Relay::start(listener, sotto_relay::Config::on_disk(data.join("relay")))
             .await
-            .map_err(|error: ServerError| internal(error))?;
+            .map_err(|error| match error {
+                ServerError::Store(StoreError::InUse) => in_use(),
+                ServerError::Store(StoreError::Damaged(_)) => {
+                    Error::new(ErrorWord::Integrity, error.to_string())
+                }
+                other => internal(other),
+            })?;
         let config = sotto_files::Config {
             listen: files,
             ..sotto_files::Config::new(data.join("files"))

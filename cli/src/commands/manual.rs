@@ -66,6 +66,8 @@ fn find(root: &Command, path: &[String]) -> Result<Command> {
 fn page(command: &Command) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone())
+        .source(format!("sotto {}", crate::VERSION))
+        .manual("Sotto")
         .render(&mut page)
         .map_err(internal)?;
     Ok(page)

@@ -22,4 +22,5 @@ mod sending;
 mod servers;
 mod streams;
 mod support;
+mod transcripts;
 mod usage;

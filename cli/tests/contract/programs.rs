@@ -110,9 +110,13 @@ fn shells_get_completions_that_they_accept() {
         let script = Ran::of(sotto(["completions", shell]).output().unwrap());
         assert!(script.succeeds().text().contains(word), "{shell}");
     }
-    let script = Ran::of(sotto(["completions", "bash"]).output().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sotto.bash");
+    let script = sotto(["completions", "bash"]).output().unwrap();
+    std::fs::write(&file, script.stdout).unwrap();
     let check = std::process::Command::new("bash")
-        .args(["-n", "-c", script.text()])
+        .arg("-n")
+        .arg(&file)
         .status();
     assert!(check.unwrap().success());
 }

@@ -205,8 +205,8 @@ impl Person {
 pub fn sotto<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sotto"));
     command
-        .args(args)
         .arg("--no-input")
+        .args(args)
         .env_remove("SOTTO_HOME")
         .env_remove("SOTTO_CIRCLE")
         .env("TZ", "UTC");
