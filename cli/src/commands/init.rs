@@ -23,6 +23,11 @@ pub async fn run(context: &mut Context, args: Init) -> Ended {
         .hint("show it with `sotto account show`, or name another folder with --home")
         .into());
     }
+    if args.restore.is_some() && args.relay.is_empty() {
+        return Err(
+            usage("an account is restored from its relays: name one of them with --relay").into(),
+        );
+    }
     let restore = match &args.restore {
         Some(path) => Some(seed_words(context, path).await?),
         None => None,

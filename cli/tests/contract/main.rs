@@ -12,6 +12,7 @@
 mod accounts;
 mod circles;
 mod contacts;
+mod corpus;
 mod damage;
 mod files;
 mod messages;
