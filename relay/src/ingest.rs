@@ -254,7 +254,7 @@ impl Checker {
     }
 }
 
-/// The writer thread: all that has queued, one commit, the answers, then the subscribers.
+/// The writer thread: all that has queued, one commit, the subscribers, then the answers.
 fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<Command>) {
     while let Ok(first) = inbox.recv() {
         let mut jobs = Vec::new();
@@ -272,15 +272,6 @@ fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<
         if !jobs.is_empty() {
             let now = clock.now();
             let answers = pipeline::write_all(&mut writer, &jobs, now);
-            for (((event, _), answer), (outbox, permits)) in jobs.iter().zip(&answers).zip(senders)
-            {
-                outbox.push(RelayFrame::ok(
-                    &event.id(),
-                    answer.accepted,
-                    &answer.message,
-                ));
-                drop(permits);
-            }
             let fanout = live.fanout.read().unwrap_or_else(PoisonError::into_inner);
             for ((event, _), answer) in jobs.iter().zip(&answers) {
                 let Some(seq) = answer.deliver else { continue };
@@ -290,6 +281,18 @@ fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<
                 if seq != u64::MAX {
                     live.delivered.store(seq, Ordering::Release);
                 }
+            }
+            drop(fanout);
+            // Last: whoever asks after an OK, here or on another connection, finds the event
+            // before EOSE, because a new subscription's history reaches up to `delivered`.
+            for (((event, _), answer), (outbox, permits)) in jobs.iter().zip(&answers).zip(senders)
+            {
+                outbox.push(RelayFrame::ok(
+                    &event.id(),
+                    answer.accepted,
+                    &answer.message,
+                ));
+                drop(permits);
             }
         }
         if let Some(reply) = maintain {
