@@ -122,6 +122,11 @@ impl Client {
         self.socket.send(Message::text(text.into())).await.unwrap();
     }
 
+    /// Sends where the relay may have closed the connection.
+    pub async fn try_send(&mut self, text: String) -> Result<(), ()> {
+        self.socket.send(Message::text(text)).await.map_err(drop)
+    }
+
     /// The next frame; nothing if the relay closed the connection.
     pub async fn try_receive(&mut self) -> Option<RelayFrame> {
         loop {

@@ -1,0 +1,130 @@
+//! The program killed in the middle of its work.
+
+use std::io::BufRead as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use futures_util::SinkExt as _;
+use tokio_tungstenite::tungstenite::Message;
+use wire::{ClientFrame, Event, EventId, RelayFrame};
+
+use crate::support::{Client, ids, person};
+
+/// A running program and where it listens.
+pub struct Program {
+    pub child: Child,
+    pub url: String,
+}
+
+pub fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sotto-relay"))
+}
+
+impl Program {
+    pub fn start(data: &Path) -> Self {
+        let mut child = binary()
+            .args(["--json", "run", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        std::io::BufReader::new(stdout)
+            .read_line(&mut line)
+            .unwrap();
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["schema"], "sotto.listening/1");
+        assert_eq!(object["pid"], child.id());
+        let url = object["url"].as_str().unwrap().to_owned();
+        Self { child, url }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Publishes, deletes, and is killed; whatever was acknowledged holds after the restart.
+#[tokio::test]
+async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
+    let rounds = if std::env::var_os("SOTTO_SLOW").is_some() {
+        200
+    } else {
+        4
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let to = person(2);
+    let mut kept: Vec<EventId> = Vec::new();
+    let mut gone: Vec<EventId> = Vec::new();
+    let mut program = Program::start(folder.path());
+    for round in 0..rounds {
+        let mut client = Client::connect(&program.url).await;
+        let sender = person(1_000 + round);
+        let wraps: Vec<Event> = (0..300)
+            .map(|n| sender.wrap(&to, &format!("{round} {n}")))
+            .collect();
+        let mut requests = Vec::new();
+        for (n, wrap) in wraps.iter().enumerate() {
+            let frame = ClientFrame::event(wrap.json());
+            client.socket.feed(Message::text(frame)).await.unwrap();
+            if n % 5 == 4 {
+                // Pipelined behind its target, before or after it is stored: gone either way.
+                let request = sender.deletion(wrap);
+                let frame = ClientFrame::event(request.json());
+                client.socket.feed(Message::text(frame)).await.unwrap();
+                requests.push((request.id(), wrap.id()));
+            }
+        }
+        client.socket.flush().await.unwrap();
+        // Killed after a different number of answers each time.
+        let count = 1 + (round as usize * 97) % 340;
+        for _ in 0..count {
+            if let RelayFrame::Ok(id, true, _) = client.receive().await {
+                match requests.iter().find(|(request, _)| *request == id) {
+                    Some((_, target)) => gone.push(*target),
+                    None => kept.push(id),
+                }
+            }
+        }
+        program.signal("-KILL");
+        program.child.wait().unwrap();
+        program = Program::start(folder.path());
+        let mut reader = Client::connect_as(&program.url, &to).await;
+        let found = reader.mailbox(&to).await;
+        let found: std::collections::HashSet<_> = ids(&found).into_iter().collect();
+        for id in &gone {
+            assert!(
+                !found.contains(id),
+                "a deleted event is back in round {round}"
+            );
+        }
+        for id in kept.iter().filter(|id| !requested(&requests, id)) {
+            if !gone.contains(id) {
+                assert!(
+                    found.contains(id),
+                    "an acknowledged event is lost in round {round}"
+                );
+            }
+        }
+        // Whether an unanswered deletion was carried out is open; forget those targets.
+        kept.retain(|id| !requested(&requests, id));
+        if kept.len() > 4_000 {
+            // The answer to one filter is limited; begin with an empty folder.
+            break;
+        }
+    }
+}
+
+fn requested(requests: &[(EventId, EventId)], id: &EventId) -> bool {
+    requests.iter().any(|(_, target)| target == id)
+}

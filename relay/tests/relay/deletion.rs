@@ -1,0 +1,218 @@
+//! NIP-09, with NIP-59's wraps, and NIP-62.
+
+use sotto_relay::Config;
+use wire::{Event, Filter};
+
+use crate::support::{Client, ids, now, person, start};
+
+fn by_id(event: &Event) -> Filter {
+    Filter::default().with_ids([event.id()])
+}
+
+#[tokio::test]
+async fn r_del_1_an_author_deletes_their_own_event_and_nobody_elses() {
+    let relay = start(Config::in_memory()).await;
+    let (alice, mallory) = (person(1), person(2));
+    let mut client = Client::connect_as(&relay.url(), &alice).await;
+    let note = alice.note("mine");
+    client.put(&note).await;
+    client.put(&mallory.deletion(&note)).await;
+    assert_eq!(client.fetch(by_id(&note)).await.unwrap().len(), 1);
+    let request = alice.deletion(&note);
+    client.put(&request).await;
+    assert!(client.fetch(by_id(&note)).await.unwrap().is_empty());
+    let (accepted, text) = client.publish(&note).await;
+    assert!(!accepted && text.starts_with("blocked:"), "{text}");
+    // The request itself is kept and shown, so that others learn of it.
+    assert_eq!(
+        ids(&client.fetch(by_id(&request)).await.unwrap()),
+        [request.id()]
+    );
+    // And a request to delete the request changes nothing.
+    client.put(&alice.deletion(&request)).await;
+    assert_eq!(client.fetch(by_id(&request)).await.unwrap().len(), 1);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_del_2_a_deletion_that_comes_before_its_target_keeps_it_away() {
+    let relay = start(Config::in_memory()).await;
+    let (sender, to, stranger) = (person(1), person(2), person(3));
+    let mut client = Client::connect(&relay.url()).await;
+    let wraps: Vec<Event> = (0..3).map(|n| sender.wrap(&to, &format!("{n}"))).collect();
+    client.put(&sender.deletion(&wraps[0])).await;
+    client.put(&to.deletion(&wraps[1])).await;
+    client.put(&stranger.deletion(&wraps[2])).await;
+    for (wrap, is_taken) in wraps.iter().zip([false, false, true]) {
+        let (accepted, text) = client.publish(wrap).await;
+        assert_eq!(accepted, is_taken, "{text}");
+    }
+    let mut reader = Client::connect_as(&relay.url(), &to).await;
+    assert_eq!(ids(&reader.mailbox(&to).await), [wraps[2].id()]);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_del_4_wraps_are_deleted_by_sender_or_recipient_and_the_request_is_shown_to_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(Config::on_disk(folder.path())).await;
+    let (sender, to, stranger) = (person(1), person(2), person(3));
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    let wraps: Vec<Event> = (0..3).map(|n| sender.wrap(&to, &format!("{n}"))).collect();
+    for wrap in &wraps {
+        client.put(wrap).await;
+    }
+    let requests = [
+        sender.deletion(&wraps[0]),
+        to.deletion(&wraps[1]),
+        stranger.deletion(&wraps[2]),
+    ];
+    for request in &requests {
+        client.put(request).await;
+    }
+    let shown = client
+        .fetch(Filter::default().with_kinds([5]))
+        .await
+        .unwrap();
+    assert!(shown.is_empty());
+    assert_eq!(ids(&client.mailbox(&to).await), [wraps[2].id()]);
+    // A request without the k tag is recognised by its target.
+    let bare = to.sign(5, now(), &[&["e", &wraps[2].id().to_hex()]], "");
+    client.put(&bare).await;
+    assert!(
+        client
+            .fetch(Filter::default().with_kinds([5]))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    relay.stop().await.unwrap();
+
+    let relay = start(Config::on_disk(folder.path())).await;
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    assert!(client.mailbox(&to).await.is_empty());
+    for wrap in &wraps {
+        assert!(client.publish(wrap).await.1.starts_with("blocked:"));
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_del_5_an_address_is_deleted_up_to_the_time_of_the_request() {
+    let relay = start(Config::in_memory()).await;
+    let alice = person(1);
+    let mut client = Client::connect_as(&relay.url(), &alice).await;
+    let at = now() - 100;
+    let make = |at, content: &str| alice.sign(30078, at, &[&["d", "x"]], content);
+    client.put(&make(at, "old")).await;
+    let address = format!("30078:{}:x", alice.key().to_hex());
+    client
+        .put(&alice.sign(5, at + 10, &[&["a", &address]], ""))
+        .await;
+    let filter = Filter::default().with_kinds([30078]);
+    assert!(client.fetch(filter.clone()).await.unwrap().is_empty());
+    assert!(
+        client
+            .publish(&make(at + 10, "late"))
+            .await
+            .1
+            .starts_with("blocked:")
+    );
+    let new = make(at + 11, "new");
+    client.put(&new).await;
+    assert_eq!(
+        ids(&client.fetch(filter.clone()).await.unwrap()),
+        [new.id()]
+    );
+    // Somebody else's request for this address is nothing.
+    client
+        .put(&person(2).sign(5, now(), &[&["a", &address]], ""))
+        .await;
+    assert_eq!(client.fetch(filter).await.unwrap().len(), 1);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_rep_1_the_newest_of_an_address_counts_and_ties_go_to_the_lower_id() {
+    let relay = start(Config::in_memory()).await;
+    let alice = person(1);
+    let mut client = Client::connect_as(&relay.url(), &alice).await;
+    let at = now();
+    let make = |at, d: &str, content: &str| alice.sign(30078, at, &[&["d", d]], content);
+    let (old, new) = (make(at - 5, "x", "old"), make(at - 4, "x", "new"));
+    client.put(&new).await;
+    assert!(client.publish(&old).await.1.starts_with("duplicate:"));
+    let other = make(at - 9, "y", "another address");
+    client.put(&other).await;
+    let mut tied = [make(at, "x", "1"), make(at, "x", "2")];
+    tied.sort_by_key(Event::id);
+    client.put(&tied[1]).await;
+    client.put(&tied[0]).await;
+    assert!(client.publish(&tied[1]).await.1.starts_with("duplicate:"));
+    let found = client
+        .fetch(Filter::default().with_kinds([30078]))
+        .await
+        .unwrap();
+    assert_eq!(ids(&found), [tied[0].id(), other.id()]);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_van_1_vanishing_takes_what_its_author_wrote_and_the_wraps_that_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::on_disk(folder.path());
+    let url = "wss://relay.example";
+    config.urls = vec![url.parse().unwrap()];
+    let relay = start(config.clone()).await;
+    let (alice, bob) = (person(1), person(2));
+    let mut client = Client::connect_as(&relay.url(), &alice).await;
+    assert!(client.auth(&bob).await.0);
+    let mine = alice.sign(1, now() - 10, &[], "mine");
+    let wrap = person(9).wrap(&alice, "for alice");
+    let (others, for_bob) = (bob.note("bob's"), person(8).wrap(&bob, "for bob"));
+    for event in [&mine, &wrap, &others, &for_bob] {
+        client.put(event).await;
+    }
+    let elsewhere = alice.sign(62, now(), &[&["relay", "wss://other.example"]], "");
+    assert!(!client.publish(&elsewhere).await.0);
+    assert_eq!(client.mailbox(&alice).await.len(), 1);
+    let request = alice.sign(62, now(), &[&["relay", url]], "bye");
+    client.put(&request).await;
+    let everything = client.fetch(Filter::default()).await.unwrap();
+    assert_eq!(everything.len(), 2, "only bob's two are left");
+    relay.stop().await.unwrap();
+
+    let relay = start(config).await;
+    let mut client = Client::connect_as(&relay.url(), &alice).await;
+    for event in [&mine, &wrap] {
+        let (accepted, text) = client.publish(event).await;
+        assert!(!accepted && text.starts_with("blocked:"), "{text}");
+    }
+    // Other wraps are not blocked, however old their random time makes them look.
+    let again = person(7).sign(
+        1059,
+        now() - 86_400,
+        &[&["p", &alice.key().to_hex()]],
+        "new",
+    );
+    client.put(&again).await;
+    // Nor does the request, sent again, take what came after it.
+    assert!(client.publish(&request).await.1.starts_with("duplicate:"));
+    assert_eq!(ids(&client.mailbox(&alice).await), [again.id()]);
+    let later = alice.sign(1, request.created_at() + 1, &[], "I am back");
+    client.put(&later).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_van_1_all_relays_includes_this_one() {
+    let relay = start(Config::in_memory()).await;
+    let alice = person(1);
+    let mut client = Client::connect_as(&relay.url(), &alice).await;
+    client.put(&alice.sign(1, now() - 1, &[], "mine")).await;
+    client
+        .put(&alice.sign(62, now(), &[&["relay", "ALL_RELAYS"]], ""))
+        .await;
+    assert!(client.fetch(Filter::default()).await.unwrap().is_empty());
+    relay.stop().await.unwrap();
+}

@@ -1,0 +1,141 @@
+//! What the files of a store hold.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which may fail loudly"
+)]
+
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use sotto_relay::config::IndexEngine;
+use sotto_relay::pipeline::{self, Answer};
+use sotto_relay::policy::{Rules, Verdict};
+use sotto_relay::store::query::Page;
+use sotto_relay::store::recovery::{self, DiskOptions};
+use sotto_relay::store::{Opened, Query};
+use wire::{Event, Filter, PublicKey, VerifiedEvent};
+
+use crate::support::now;
+
+/// All files below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// The files that hold these bytes.
+pub fn holding(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
+    let mut found = files(folder);
+    found.retain(|path| extents(path).iter().any(|bytes| contains(bytes, needle)));
+    found
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    // One comparison for most positions: the index's files are large.
+    let (first, rest) = needle.split_first().unwrap();
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|byte| byte == first) {
+        from += at + 1;
+        if bytes[from..].starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
+/// What was written to a file, without the holes: an index journal is 64 MiB of nothing.
+fn extents(path: &Path) -> Vec<Vec<u8>> {
+    use rustix::fs::SeekFrom::{Data, Hole};
+    let file = std::fs::File::open(path).unwrap();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Ok(start) = rustix::fs::seek(&file, Data(at)) {
+        at = rustix::fs::seek(&file, Hole(start)).unwrap();
+        let mut bytes = vec![0; (at - start) as usize];
+        file.read_exact_at(&mut bytes, start).unwrap();
+        found.push(bytes);
+    }
+    found
+}
+
+/// Every form in which an event could be recognised: id, signature and author as text and as raw
+/// bytes, the content, the JSON.
+pub fn traces(event: &Event) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("id as text", event.id().to_hex().into_bytes()),
+        ("id", event.id().as_bytes().to_vec()),
+        ("signature as text", event.sig().to_hex().into_bytes()),
+        ("signature", event.sig().as_bytes().to_vec()),
+        ("author as text", event.pubkey().to_hex().into_bytes()),
+        ("author", event.pubkey().as_bytes().to_vec()),
+        ("content", event.content().as_bytes().to_vec()),
+        ("start of the JSON", event.json()[..60].to_vec()),
+    ]
+}
+
+pub fn options(folder: &Path) -> DiskOptions<'_> {
+    DiskOptions {
+        folder,
+        index: IndexEngine::Fjall,
+        segment_bytes: 64 * 1024 * 1024,
+        reserve_bytes: 0,
+    }
+}
+
+pub fn open(folder: &Path) -> Opened {
+    recovery::open(&options(folder), Rules::default()).unwrap()
+}
+
+/// Writes events in one batch.
+pub fn write(opened: &mut Opened, events: &[Event]) -> Vec<Answer> {
+    let verdicts: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let verdict = match event.kind() {
+                5 => Verdict::Delete { unless_own: None },
+                62 => Verdict::Vanish,
+                _ => Verdict::Store,
+            };
+            (VerifiedEvent::verify(event.clone()).unwrap(), verdict)
+        })
+        .collect();
+    pipeline::write_all(&mut opened.writer, &verdicts, now())
+}
+
+/// What a filter finds for somebody who proved `auth`.
+pub fn find(opened: &Opened, filter: Filter, auth: &[PublicKey]) -> Vec<Event> {
+    let store = &opened.store;
+    let mut query = Query::new(store, filter, auth.to_vec(), u64::MAX, 1_000_000).unwrap();
+    let mut found = Vec::new();
+    loop {
+        let Page { events, is_last } = query.page(store, now()).unwrap();
+        found.extend(
+            events
+                .into_iter()
+                .map(|(_, json)| Event::decode(json).unwrap()),
+        );
+        if is_last {
+            return found;
+        }
+    }
+}
+
+/// Copies a data folder as a crash would leave it. Holes stay holes.
+pub fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp")
+        .args(["-r", "--sparse=always"])
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}

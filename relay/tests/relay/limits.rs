@@ -1,0 +1,248 @@
+//! What one connection may cost, and that a bad one costs nobody else.
+
+use std::time::Duration;
+
+use futures_util::SinkExt as _;
+use sotto_relay::Config;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use wire::{Filter, RelayFrame, limits};
+
+use crate::support::{Client, PATIENCE, now, person, start, subscription};
+
+#[tokio::test]
+async fn r_lim_1_subscriptions_are_limited_and_one_id_counts_once() {
+    let mut config = Config::in_memory();
+    config.limits.subscriptions = 3;
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let filter = Filter::default().with_kinds([1]);
+    for _ in 0..2 {
+        for name in ["a", "b", "c"] {
+            client
+                .ask(&subscription(name), &[filter.clone()])
+                .await
+                .unwrap();
+        }
+    }
+    let text = client.ask(&subscription("d"), &[filter]).await.unwrap_err();
+    assert!(text.starts_with("rate-limited:"), "{text}");
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_2_malformed_messages_get_an_answer_that_names_the_rule() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let deep = format!("[\"EVENT\",{}{}]", "[".repeat(40), "]".repeat(40));
+    let many = format!("[\"REQ\",\"x\"{}]", ",{}".repeat(limits::FILTERS + 1));
+    for bad in [
+        "",
+        "hello",
+        "[]",
+        "[1]",
+        "{}",
+        "[\"NOPE\"]",
+        "[\"EVENT\",{}]",
+        &deep,
+    ] {
+        client.send(bad).await;
+        assert!(
+            matches!(client.receive().await, RelayFrame::Notice(_)),
+            "{bad}"
+        );
+    }
+    for bad in [
+        "[\"REQ\",\"x\"]",
+        "[\"REQ\",\"x\",{\"kinds\":[\"1\"]}]",
+        &many,
+    ] {
+        client.send(bad).await;
+        match client.receive().await {
+            RelayFrame::Closed(_, message) => assert!(message.text.starts_with("invalid:")),
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+    let event = person(1).note("fine");
+    let twice = String::from_utf8(event.json().to_vec()).unwrap();
+    let twice = twice.replace("\"kind\":1,", "\"kind\":1,\"kind\":1,");
+    client.send(format!("[\"EVENT\",{twice}]")).await;
+    assert!(!client.answer(event.id()).await.0);
+    client.put(&event).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_2_whoever_sends_only_garbage_is_disconnected() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    for _ in 0..60 {
+        if client.try_send("garbage".to_owned()).await.is_err() {
+            break;
+        }
+    }
+    while client.try_receive().await.is_some() {}
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_3_a_frame_that_is_too_large_ends_the_connection_before_it_is_read() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let huge = "x".repeat(limits::FRAME_BYTES + 1);
+    // The relay may close before all of it is sent.
+    let _ = client.try_send(huge).await;
+    assert!(client.try_receive().await.is_none());
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_size_1_the_largest_event_fits_and_a_larger_one_does_not() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect_as(&relay.url(), &person(2)).await;
+    let empty = person(9).wrap(&person(2), "").json().len();
+    let fits = person(9).wrap(&person(2), &"x".repeat(limits::EVENT_BYTES - empty));
+    assert_eq!(fits.json().len(), limits::EVENT_BYTES);
+    client.put(&fits).await;
+    assert_eq!(client.mailbox(&person(2)).await, [fits]);
+    let over = person(9).wrap(&person(2), &"x".repeat(limits::EVENT_BYTES - empty + 1));
+    let (accepted, text) = client.publish(&over).await;
+    assert!(!accepted && text.starts_with("invalid:"), "{text}");
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_4_a_slow_reader_is_cut_off_and_others_are_served() {
+    let mut config = Config::in_memory();
+    config.limits.send_queue_bytes = 512 * 1024;
+    config.limits.write_timeout = Duration::from_secs(1);
+    let relay = start(config).await;
+    let filter = Filter::default().with_kinds([1]);
+    let mut slow = Client::connect(&relay.url()).await;
+    slow.send(wire::ClientFrame::req(
+        &subscription("all"),
+        &[filter.clone()],
+    ))
+    .await;
+    let mut writer = Client::connect(&relay.url()).await;
+    let mut reader = Client::connect(&relay.url()).await;
+    reader.ask(&subscription("all"), &[filter]).await.unwrap();
+    // More than the queue and the kernel's buffers hold; the slow one never reads.
+    let content = "x".repeat(60_000);
+    for n in 0..200 {
+        writer
+            .put(&person(1).sign(1, now(), &[], &format!("{n}{content}")))
+            .await;
+        assert!(matches!(reader.receive().await, RelayFrame::Event(..)));
+    }
+    let ended = async { while slow.try_receive().await.is_some() {} };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_5_a_request_that_trickles_is_cut_off() {
+    let mut config = Config::in_memory();
+    config.limits.header_timeout = Duration::from_millis(300);
+    let relay = start(config).await;
+    let mut trickle = TcpStream::connect(("127.0.0.1", relay.port()))
+        .await
+        .unwrap();
+    trickle
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let ended = trickle.read_to_end(&mut rest);
+    // Closed by the relay, with or without a word.
+    let _ = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_6_a_silent_peer_is_pinged_and_then_closed() {
+    let mut config = Config::in_memory();
+    config.limits.idle_ping = Duration::from_millis(200);
+    let relay = start(config).await;
+    let mut alive = Client::connect(&relay.url()).await;
+    let mut dead = TcpStream::connect(("127.0.0.1", relay.port()))
+        .await
+        .unwrap();
+    dead.write_all(
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    .await
+    .unwrap();
+    let mut rest = Vec::new();
+    // Reading the socket answers pings for the one that is alive.
+    let dead_ends = dead.read_to_end(&mut rest);
+    tokio::select! {
+        ended = tokio::time::timeout(PATIENCE, dead_ends) => { let _ = ended.unwrap(); }
+        frame = alive.try_receive() => panic!("the live connection got {frame:?}"),
+    }
+    alive.put(&person(1).note("still here")).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_info_1_the_document_tells_the_limits_that_hold() {
+    let relay = start(Config::in_memory()).await;
+    let get = |accept: &'static str| async move {
+        let mut stream = TcpStream::connect(("127.0.0.1", relay.port()))
+            .await
+            .unwrap();
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        relay.stop().await.unwrap();
+        answer
+    };
+    let answer = get("application/nostr+json").await;
+    assert!(
+        answer
+            .to_lowercase()
+            .contains("access-control-allow-origin: *")
+    );
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let document: serde_json::Value = serde_json::from_str(body).unwrap();
+    for nip in [1, 9, 11, 40, 42, 59, 62, 70] {
+        assert!(
+            document["supported_nips"]
+                .as_array()
+                .unwrap()
+                .contains(&nip.into()),
+            "{nip}"
+        );
+    }
+    assert_eq!(
+        document["limitation"]["max_message_length"],
+        limits::FRAME_BYTES
+    );
+    assert_eq!(document["limitation"]["max_subscriptions"], 20);
+    assert_eq!(document["limitation"]["auth_required"], false);
+}
+
+#[tokio::test]
+async fn r_stop_1_what_was_sent_before_the_stop_is_answered() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let events: Vec<_> = (0..50).map(|n| person(1).note(&format!("{n}"))).collect();
+    for event in &events {
+        let frame = wire::ClientFrame::event(event.json());
+        client.socket.feed(Message::text(frame)).await.unwrap();
+    }
+    client.socket.flush().await.unwrap();
+    // The first answer shows that the relay is at it.
+    client.answer(events[0].id()).await;
+    relay.stop().await.unwrap();
+    let mut answered = 1;
+    while let Some(frame) = client.try_receive().await {
+        assert!(matches!(frame, RelayFrame::Ok(_, true, _)), "{frame:?}");
+        answered += 1;
+    }
+    assert!(answered >= 1);
+}

@@ -1,0 +1,235 @@
+//! The program: exit codes, objects, files, signals.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Output;
+
+use sotto_relay::Config;
+use sotto_relay::config::Storage;
+use wire::Filter;
+
+use crate::crash::{Program, binary};
+use crate::files::files;
+use crate::support::{Client, ids, now, person, start};
+
+fn run(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().unwrap()
+}
+
+fn error(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    let object: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(object["schema"], "sotto.error/1");
+    object
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test]
+async fn r_prog_1_sigterm_finishes_and_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Program::start(folder.path());
+    let mut client = Client::connect(&program.url).await;
+    let note = person(1).note("before the end");
+    client.put(&note).await;
+    program.signal("-TERM");
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+    assert!(client.try_receive().await.is_none());
+    let program = Program::start(folder.path());
+    let mut client = Client::connect(&program.url).await;
+    let filter = Filter::default().with_kinds([1]);
+    assert_eq!(client.fetch(filter).await.unwrap(), [note]);
+}
+
+#[tokio::test]
+async fn r_prog_2_a_second_server_and_a_busy_port_are_conflicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let data = text(folder.path());
+    let output = run(&["--json", "run", "--listen", "127.0.0.1:0", "--data", data]);
+    assert_eq!(
+        (output.status.code(), &error(&output)["error"]),
+        (Some(9), &"conflict".into())
+    );
+    let other = tempfile::tempdir().unwrap();
+    let address = program.url.trim_start_matches("ws://");
+    let output = run(&[
+        "--json",
+        "run",
+        "--listen",
+        address,
+        "--data",
+        text(other.path()),
+    ]);
+    assert_eq!(
+        (output.status.code(), &error(&output)["error"]),
+        (Some(9), &"conflict".into())
+    );
+    let output = run(&["--json", "export", "--data", data]);
+    assert_eq!(output.status.code(), Some(9));
+}
+
+#[test]
+fn r_prog_3_nonsense_is_a_usage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    std::fs::write(&config, "[server]\nlisten = \"127.0.0.1:0\"\nfast = true\n").unwrap();
+    for arguments in [
+        vec!["--json", "run", "--listen", "nowhere"],
+        vec!["--json", "run", "--listen", "127.0.0.1:99999"],
+        vec!["--json", "run", "--config", text(&config)],
+        vec!["--json", "run", "--public-url", "http://x"],
+        vec!["--json", "frobnicate"],
+        vec!["--json", "check", "not a url"],
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(error(&output)["error"], "usage", "{arguments:?}");
+        assert!(output.stdout.is_empty());
+    }
+    let missing = folder.path().join("missing.toml");
+    let output = run(&["--json", "run", "--config", text(&missing)]);
+    assert_eq!(output.status.code(), Some(7));
+}
+
+#[tokio::test]
+async fn r_prog_4_data_is_for_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let program = Program::start(&data);
+    Client::connect(&program.url)
+        .await
+        .put(&person(1).note("x"))
+        .await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for path in files(&data) {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        assert_eq!(mode(path.parent().unwrap()), 0o700, "{}", path.display());
+    }
+}
+
+#[test]
+fn r_prog_5_the_example_configuration_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("relay.toml");
+    let output = run(&["init", "--config", text(&path)]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        run(&["init", "--config", text(&path)]).status.code(),
+        Some(9)
+    );
+    assert_eq!(run(&["init"]).stdout, std::fs::read(&path).unwrap());
+    let data = folder.path().join("data");
+    let output = run(&["compact", "--config", text(&path), "--data", text(&data)]);
+    assert_eq!(output.status.code(), Some(0));
+    let output = run(&["--json", "version"]);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["schema"], "sotto.version/1");
+}
+
+#[tokio::test]
+async fn r_prog_6_export_and_import_carry_every_event_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let to = person(2);
+    let mut config = Config::on_disk(&old);
+    config.rules.wrap_past = None;
+    let relay = start(config).await;
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    let aged = person(9).sign(
+        1059,
+        now() - 9 * 86_400,
+        &[&["p", &to.key().to_hex()]],
+        "aged",
+    );
+    let own = to.sign(1, now(), &[&["-"]], "protected");
+    let gone = person(8).wrap(&to, "gone");
+    for event in [&aged, &own, &gone, &person(8).deletion(&gone)] {
+        client.put(event).await;
+    }
+    relay.stop().await.unwrap();
+    let lines = folder.path().join("events.jsonl");
+    let output = run(&["--json", "export", "--data", text(&old), "-o", text(&lines)]);
+    assert_eq!(output.status.code(), Some(0));
+    let mut all = std::fs::read_to_string(&lines).unwrap();
+    assert_eq!(all.lines().count(), 2);
+    let output = run(&["--json", "import", "--data", text(&new), text(&lines)]);
+    assert_eq!(output.status.code(), Some(0));
+    all.push_str("{\"forged\":true}\n");
+    std::fs::write(&lines, all).unwrap();
+    let output = run(&["--json", "import", "--data", text(&new), text(&lines)]);
+    assert_eq!(output.status.code(), Some(5));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&object["known"], &object["refused"]),
+        (&2.into(), &1.into())
+    );
+    let relay = start(Config::on_disk(&new)).await;
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    let found = client.fetch(Filter::default()).await.unwrap();
+    assert_eq!(ids(&found), [own.id(), aged.id()]);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_prog_7_check_passes_on_this_relay_and_names_what_fails() {
+    let relay = start(Config::in_memory()).await;
+    let url = relay.url();
+    let check =
+        move |url: String| tokio::task::spawn_blocking(move || run(&["--json", "check", &url]));
+    let output = check(url).await.unwrap();
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{object}");
+    assert_eq!(object["ok"], true);
+    relay.stop().await.unwrap();
+
+    let mut config = Config::in_memory();
+    config.rules.wrap_past = None;
+    let relay = start(config).await;
+    let output = check(relay.url()).await.unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failed = object["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["ok"] == false);
+    assert_eq!(
+        failed.map(|check| &check["name"]).collect::<Vec<_>>(),
+        ["window"]
+    );
+    relay.stop().await.unwrap();
+
+    let output = check("ws://127.0.0.1:1".to_owned()).await.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(error(&output)["error"], "unreachable");
+}
+
+#[tokio::test]
+async fn r_full_1_on_a_full_disk_writes_are_refused_and_reads_and_deletions_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = person(2);
+    let wrap = person(9).wrap(&to, "before");
+    let mut config = Config::on_disk(folder.path());
+    let relay = start(config.clone()).await;
+    Client::connect(&relay.url()).await.put(&wrap).await;
+    relay.stop().await.unwrap();
+    let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
+        unreachable!()
+    };
+    *reserve_bytes = u64::MAX;
+    let relay = start(config).await;
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    let (accepted, text) = client.publish(&person(9).wrap(&to, "after")).await;
+    assert!(
+        !accepted && text.starts_with("error:") && text.contains("full"),
+        "{text}"
+    );
+    assert_eq!(ids(&client.mailbox(&to).await), [wrap.id()]);
+    client.put(&person(9).deletion(&wrap)).await;
+    assert!(client.mailbox(&to).await.is_empty());
+    relay.stop().await.unwrap();
+}

@@ -1,0 +1,157 @@
+//! The fast way to answer a filter against the plain one.
+
+use proptest::prelude::*;
+use sotto_relay::config::IndexEngine;
+use sotto_relay::policy;
+use sotto_relay::store::Opened;
+use sotto_relay::store::recovery::{self, DiskOptions};
+use wire::{Event, Filter};
+
+use crate::files;
+use crate::support::{ids, person};
+
+const KINDS: [u16; 6] = [1, 4, 5_000, 1059, 7, 40_000];
+
+fn event() -> impl Strategy<Value = Event> {
+    let tag = prop_oneof![
+        (1_u32..5).prop_map(|n| vec!["p".to_owned(), person(n).key().to_hex()]),
+        "[ab]".prop_map(|value| vec!["t".to_owned(), value]),
+        "[ab]".prop_map(|value| vec!["T".to_owned(), value]),
+        Just(vec!["t".to_owned()]),
+        Just(vec!["long".to_owned(), "a".to_owned()]),
+    ];
+    (
+        1_u32..5,
+        0..KINDS.len(),
+        1_000_u64..1_012,
+        prop::collection::vec(tag, 0..4),
+        0_u32..1_000,
+    )
+        .prop_map(|(author, kind, at, mut tags, salt)| {
+            let kind = KINDS[kind];
+            if kind == 1059 {
+                let to = person(1 + salt % 4).key().to_hex();
+                tags.retain(|tag| tag[0] != "p");
+                tags.push(vec!["p".to_owned(), to]);
+            }
+            let tags: Vec<Vec<&str>> = tags
+                .iter()
+                .map(|tag| tag.iter().map(String::as_str).collect())
+                .collect();
+            let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
+            person(author).sign(kind, at, &tags, &salt.to_string())
+        })
+}
+
+fn filter(known: Vec<Event>) -> impl Strategy<Value = Filter> {
+    let all = ids(&known);
+    let most = all.len().min(4);
+    let some_ids = prop::option::weighted(0.15, prop::sample::subsequence(all, 0..=most));
+    let authors = prop::option::weighted(0.4, prop::collection::vec(1_u32..6, 0..3));
+    let kinds = prop::option::weighted(0.5, prop::collection::vec(0..KINDS.len(), 0..4));
+    let people = prop::option::weighted(0.3, prop::collection::vec(1_u32..6, 0..3));
+    let topics = prop::option::weighted(0.2, prop::collection::vec("[abc]", 0..3));
+    let time = || prop::option::weighted(0.3, 999_u64..1_014);
+    let limit = prop::option::weighted(0.4, 0_usize..12);
+    (
+        some_ids,
+        authors,
+        kinds,
+        people,
+        topics,
+        time(),
+        time(),
+        limit,
+    )
+        .prop_map(
+            |(ids, authors, kinds, people, topics, since, until, limit)| {
+                let mut filter = Filter {
+                    ids: ids.map(|ids| ids.into_iter().collect()),
+                    authors: authors.map(|a| a.into_iter().map(|n| person(n).key()).collect()),
+                    kinds: kinds.map(|k| k.into_iter().map(|n| KINDS[n]).collect()),
+                    since,
+                    until,
+                    limit,
+                    ..Filter::default()
+                };
+                if let Some(people) = people {
+                    let keys = people.into_iter().map(|n| person(n).key().to_hex());
+                    filter = filter.with_tag('p', keys);
+                }
+                if let Some(topics) = topics {
+                    filter = filter.with_tag('t', topics);
+                }
+                filter
+            },
+        )
+}
+
+fn plainly(events: &[Event], filter: &Filter, auth: &[wire::PublicKey]) -> Vec<Event> {
+    let mut found: Vec<Event> = events
+        .iter()
+        .filter(|event| filter.matches(event) && policy::may_read(event, auth))
+        .cloned()
+        .collect();
+    found.sort_by_key(|event| (u64::MAX - event.created_at(), event.id()));
+    found.dedup();
+    found.truncate(filter.limit.unwrap_or(usize::MAX));
+    found
+}
+
+fn filled(folder: &std::path::Path, index: IndexEngine, events: &[Event]) -> Opened {
+    let options = DiskOptions {
+        index,
+        ..files::options(folder)
+    };
+    let mut opened = recovery::open(&options, Default::default()).unwrap();
+    assert!(
+        files::write(&mut opened, events)
+            .iter()
+            .all(|answer| answer.accepted)
+    );
+    opened
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(
+        if std::env::var_os("SOTTO_SLOW").is_some() { 300 } else { 12 }
+    ))]
+
+    #[test]
+    fn r_query_1_every_filter_finds_what_the_plain_rule_finds(
+        (events, filters) in prop::collection::vec(event(), 1..60).prop_flat_map(|events| {
+            let filters = prop::collection::vec(filter(events.clone()), 20);
+            (Just(events), filters)
+        }),
+        auth in prop::sample::subsequence(vec![1_u32, 2, 3], 0..=2),
+    ) {
+        let auth: Vec<_> = auth.into_iter().map(|n| person(n).key()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let on_disk = filled(&folder.path().join("fjall"), IndexEngine::Fjall, &events);
+        let in_memory = filled(&folder.path().join("memory"), IndexEngine::Memory, &events);
+        for filter in filters {
+            let wanted = ids(&plainly(&events, &filter, &auth));
+            for (engine, opened) in [("fjall", &on_disk), ("memory", &in_memory)] {
+                let found = ids(&files::find(opened, filter.clone(), &auth));
+                prop_assert_eq!(&found, &wanted, "{} {:?}", engine, &filter);
+            }
+        }
+    }
+}
+
+#[test]
+fn r_query_2_a_long_answer_comes_in_pages_and_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = person(2);
+    let now = crate::support::now();
+    let events: Vec<Event> = (0..3_000_u32)
+        .map(|n| {
+            let at = now - u64::from(n % 700);
+            person(1).sign(1059, at, &[&["p", &to.key().to_hex()]], &n.to_string())
+        })
+        .collect();
+    let opened = filled(folder.path(), IndexEngine::Fjall, &events);
+    let filter = crate::support::mailbox(&to);
+    let found = files::find(&opened, filter.clone(), &[to.key()]);
+    assert_eq!(ids(&found), ids(&plainly(&events, &filter, &[to.key()])));
+}
