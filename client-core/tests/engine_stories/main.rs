@@ -1,0 +1,12 @@
+//! Stories about the engine: several of them, a scripted network between them, no sockets, no
+//! clock, no real randomness. What the network saw is asserted as well as what people read.
+
+mod bad_input;
+mod deleting;
+mod delivery;
+mod files;
+mod lists;
+mod network;
+mod privacy;
+mod reading;
+mod vanishing;
