@@ -15,7 +15,10 @@ use crate::layers::rust_files;
 /// - A path to a Rust, SQL or Markdown file, in backticks or in a fenced block, must be the path,
 ///   or the end of the path, of a file of the repository.
 /// - Any other path in backticks must exist if it begins with a folder of the repository.
-/// - Every rule of `docs/behaviour/*.md` names at least one test that exists.
+/// - Every rule of `docs/behaviour/*.md` has at least one test: one whose name begins with the
+///   rule's id (`F-UP-1`: `f_up_1_...`), or one that the rule names in backticks.
+/// - A longer name in backticks in such a rule occurs in the sources, so that a renamed test or a
+///   setting that is gone is found.
 pub fn check(top: &Path) -> Result<()> {
     let documents = documents(top)?;
     let repository = Repository::read(top)?;
@@ -40,16 +43,14 @@ pub fn check(top: &Path) -> Result<()> {
             for rule in behaviour_rules(&text) {
                 rules += 1;
                 let place = format!("{}:{}", name.display(), rule.line);
-                if rule.tests.is_empty() {
-                    broken.push(format!("{place} rule {} names no test", rule.id));
+                if !repository.has_test_of(&rule) {
+                    broken.push(format!("{place} rule {} has no test", rule.id));
                 }
-                for test in rule.tests {
-                    if !repository.tests.contains(&test) {
-                        broken.push(format!(
-                            "{place} rule {} names {test}, no test of ours",
-                            rule.id
-                        ));
-                    }
+                let is_gone = |name: &&String| !repository.names.contains(*name);
+                for name in rule.names.iter().filter(is_gone) {
+                    broken.push(format!(
+                        "{place} names {name}, which is nowhere in the sources"
+                    ));
                 }
             }
         }
@@ -107,14 +108,20 @@ struct Repository {
     /// Paths of source files and documents, from the top, with a leading slash.
     files: Vec<String>,
     tests: BTreeSet<String>,
+    /// Every name in the sources that a rule may speak of.
+    names: BTreeSet<String>,
 }
 
 impl Repository {
     fn read(top: &Path) -> Result<Self> {
         let mut files = Vec::new();
         let mut tests = BTreeSet::new();
+        let mut names = BTreeSet::new();
         for file in rust_files(top)? {
-            tests.extend(test_names(&fs::read_to_string(&file)?));
+            let source = fs::read_to_string(&file)?;
+            tests.extend(test_names(&source));
+            let words = source.split(|c: char| !is_name_part(c));
+            names.extend(words.filter(|word| is_long_name(word)).map(str::to_owned));
             files.push(file);
         }
         files.extend(documents(top)?);
@@ -130,7 +137,15 @@ impl Repository {
             top: top.to_owned(),
             files: files.iter().map(from_top).collect(),
             tests,
+            names,
         })
+    }
+
+    fn has_test_of(&self, rule: &Rule) -> bool {
+        let id = rule.id.to_ascii_lowercase().replace(['-', '.'], "_");
+        let prefix = format!("{id}_");
+        self.tests.iter().any(|test| test.starts_with(&prefix))
+            || rule.names.iter().any(|name| self.tests.contains(name))
     }
 
     fn has(&self, folder: &Path, mention: &Mention) -> bool {
@@ -198,14 +213,14 @@ fn is_path(word: &str) -> bool {
 struct Rule {
     line: usize,
     id: String,
-    tests: Vec<String>,
+    /// Names in backticks that may be a test's or a setting's.
+    names: Vec<String>,
 }
 
 /// The rules of a behaviour document.
 ///
 /// A rule is a list item, table row or heading that begins with an id such as **R-07** or
-/// `relay.auth-3`: letters, then digits. The tests that hold it are the names in backticks with at
-/// least two underscores, up to the next rule.
+/// `relay.auth-3`: letters, then digits. What follows belongs to it, up to the next rule.
 fn behaviour_rules(text: &str) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
@@ -220,22 +235,27 @@ fn behaviour_rules(text: &str) -> Vec<Rule> {
             rules.push(Rule {
                 line,
                 id: id.to_owned(),
-                tests: Vec::new(),
+                names: Vec::new(),
             });
         }
         if let Some(rule) = rules.last_mut() {
             let codes = content.split('`').skip(1).step_by(2);
             let names = codes
-                .flat_map(|code| code.rsplit("::").next())
-                .filter(|name| {
-                    let is_name =
-                        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-                    name.chars().all(is_name) && name.matches('_').count() >= 2
-                });
-            rule.tests.extend(names.map(str::to_owned));
+                .filter_map(|code| code.rsplit("::").next())
+                .filter(|name| name.chars().all(is_name_part) && is_long_name(name));
+            rule.names.extend(names.map(str::to_owned));
         }
     }
     rules
+}
+
+fn is_name_part(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
+}
+
+/// Long enough to be nothing but a name: shorter ones are also words and tags.
+fn is_long_name(word: &str) -> bool {
+    word.matches('_').count() >= 2
 }
 
 fn is_rule_id(word: &str) -> bool {
@@ -326,13 +346,19 @@ mod tests {
         let rules = top.path().join("docs/behaviour/relay.md");
         fs::write(&rules, "- **R-1** One `p`.\n  `a_wrap_has_one_recipient`\n").unwrap();
         check(top.path()).unwrap();
+        fs::write(&rules, "| A-WR-1 | One `p`. |\n").unwrap();
+        assert!(check(top.path()).is_err());
+        let source = format!("{source}#[test]\nfn a_wr_1_one_recipient() {{}}\n");
+        fs::write(top.path().join("lib.rs"), source).unwrap();
+        check(top.path()).unwrap();
         fs::write(
             &rules,
-            "- **R-1** One `p`. `not_a_test_here`\n- **R-2** None.\n",
+            "- **R-1** One `p`. `not_a_test_here`\n- **R-2** `a_test_of_old`.\n",
         )
         .unwrap();
         let error = check(top.path()).unwrap_err().to_string();
-        assert!(error.contains("rule R-1 names not_a_test_here"), "{error}");
-        assert!(error.contains("rule R-2 names no test"), "{error}");
+        assert!(error.contains("rule R-1 has no test"), "{error}");
+        assert!(error.contains("rule R-2 has no test"), "{error}");
+        assert!(error.contains("names a_test_of_old"), "{error}");
     }
 }
