@@ -121,7 +121,12 @@ impl Connection {
                         Some(Ok(Message::Text(text))) => text.into(),
                         Some(Ok(Message::Binary(bytes))) => bytes,
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Gone,
+                        Some(Ok(Message::Close(_))) => {
+                            // The answer to it was queued by the library.
+                            let _ = timeout(limits.grace, socket.flush()).await;
+                            return End::Gone;
+                        }
+                        Some(Err(_)) | None => return End::Gone,
                     };
                     if let Err(end) = self.frame(&bytes).await {
                         return end;

@@ -102,7 +102,7 @@ enum Command {
 pub struct Ingest {
     queue: Arc<Queue>,
     commands: Mutex<Option<mpsc::Sender<Command>>>,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<thread::JoinHandle<bool>>>,
 }
 
 /// What the checkers need to know.
@@ -140,6 +140,7 @@ impl Ingest {
                         checker.check(job, &commands);
                     }
                 }
+                true
             };
             threads.push(
                 thread::Builder::new()
@@ -153,6 +154,7 @@ impl Ingest {
                 tracing::error!("the writer failed; the relay stops");
                 on_death();
             }
+            outcome.is_ok()
         };
         threads.push(
             thread::Builder::new()
@@ -183,16 +185,16 @@ impl Ingest {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Works off what is queued and ends the threads. Blocks.
-    pub fn finish(&self) {
+    /// Works off what is queued and ends the threads; whether all of them did well. Blocks.
+    pub fn finish(&self) -> bool {
         self.queue.close();
         drop(lock(&self.commands).take());
         let threads = std::mem::take(&mut *lock(&self.threads));
+        let mut is_whole = true;
         for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker thread failed");
-            }
+            is_whole &= thread.join().is_ok_and(|ended_well| ended_well);
         }
+        is_whole
     }
 }
 

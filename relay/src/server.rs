@@ -20,7 +20,7 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wire::limits;
 
@@ -81,6 +81,8 @@ pub struct Shared {
 pub struct Relay {
     address: SocketAddr,
     stop: CancellationToken,
+    /// A relay that is dropped stops too, only nobody waits for it.
+    _stop_when_dropped: DropGuard,
     running: tokio::task::JoinHandle<Result<(), ServerError>>,
     warnings: Vec<String>,
 }
@@ -149,6 +151,7 @@ impl Relay {
         });
         Ok(Self {
             address,
+            _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             running: tokio::spawn(serve(listener, shared)),
             warnings,
@@ -228,7 +231,11 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerE
     let router = Router::new()
         .route("/", get(root))
         .with_state(shared.clone());
-    let retention = tokio::spawn(retention::run(shared.ingest.clone(), shared.stop.clone()));
+    let retention = tokio::spawn(retention::run(
+        shared.ingest.clone(),
+        shared.history.store.clone(),
+        shared.stop.clone(),
+    ));
     loop {
         let accepted = tokio::select! {
             () = shared.stop.cancelled() => break,
@@ -262,13 +269,16 @@ async fn finish(shared: Arc<Shared>) -> Result<(), ServerError> {
     let ingest = shared.ingest.clone();
     let store = shared.history.store.clone();
     let close = move || {
-        ingest.finish();
-        store.close()
+        let is_whole = ingest.finish();
+        store.close()?;
+        match is_whole {
+            true => Ok(()),
+            false => Err(ServerError::Writer),
+        }
     };
     tokio::task::spawn_blocking(close)
         .await
-        .map_err(|_| ServerError::Writer)??;
-    Ok(())
+        .unwrap_or(Err(ServerError::Writer))
 }
 
 /// A connection's place in the counts, given back when the last clone is dropped.

@@ -99,6 +99,16 @@ impl EventStore {
         }
     }
 
+    /// Makes the index durable, so that the next start has little to replay. Blocks.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.index.sync()
+    }
+
+    /// Rewrites the index without the rows of what is gone. Blocks, beside reads and writes.
+    pub fn compact_index(&self) -> Result<(), StoreError> {
+        self.index.compact()
+    }
+
     /// Makes the index durable and lets go of the folder. Nothing may be written afterwards.
     pub fn close(&self) -> Result<(), StoreError> {
         let synced = self.index.sync();

@@ -44,7 +44,7 @@ pub use transaction::{Outcome, Transaction, Writer};
 /// 3. `scan` visits `from <= key < to` in ascending order of bytes, over a state that contains
 ///    every batch applied before the call; it may or may not see batches applied during it.
 /// 4. Keys are at most 64 bytes, values at most 1 KiB.
-/// 5. One thread applies at a time; any number read.
+/// 5. One thread applies at a time; any number read, sync or compact beside it.
 pub trait Index: Send + Sync {
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;

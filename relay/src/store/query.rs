@@ -16,8 +16,11 @@ use super::keys::{self, Hash};
 use super::{EventStore, StoreError};
 use crate::policy;
 
-/// Rows fetched from one range at a time.
-const FETCH_ROWS: usize = 256;
+/// Rows fetched from one range at a time, at least and at most: a filter of many ranges holds
+/// few rows of each.
+const FETCH_ROWS: (usize, usize) = (8, 256);
+/// Rows held in memory by all ranges of one filter, about.
+const HELD_ROWS: usize = 4_096;
 /// Rows looked at in one page, so that a filter that matches little never holds a thread long.
 const PAGE_ROWS: usize = 2_000;
 /// Bytes of events in one page, about.
@@ -249,6 +252,7 @@ impl Query {
 
     /// Puts the next row of a range among the candidates.
     fn refill(&mut self, store: &EventStore, index: usize) -> Result<(), StoreError> {
+        let most = (HELD_ROWS / self.ranges.len().max(1)).clamp(FETCH_ROWS.0, FETCH_ROWS.1);
         let Some(range) = self.ranges.get_mut(index) else {
             return Ok(());
         };
@@ -259,7 +263,7 @@ impl Query {
                 if let Some(row) = keys::split_at(key, range.prefix_len) {
                     rows.push_back(row);
                 }
-                match rows.len() < FETCH_ROWS {
+                match rows.len() < most {
                     true => ControlFlow::Continue(()),
                     false => {
                         last = Some(key.to_vec());

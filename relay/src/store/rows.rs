@@ -54,6 +54,9 @@ impl<'i> Rows<'i> {
         to: &[u8],
         max: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
         let mut found: Vec<Vec<u8>> = self
             .changed
             .range(from.to_vec()..to.to_vec())

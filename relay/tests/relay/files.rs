@@ -1,10 +1,4 @@
 //! What the files of a store hold.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests, which may fail loudly"
-)]
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,18 @@
 //! What the relay promises (`docs/behaviour/relay.md`), over real sockets, files and processes.
 //! The name of a test begins with the id of the rule that it carries.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests may fail loudly, and their numbers are small"
+)]
+
 mod crash;
 mod deletion;
 mod erasure;

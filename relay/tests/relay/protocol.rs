@@ -1,7 +1,10 @@
 //! The conversation of NIP-01 over real sockets.
 
-use crate::support::{Client, ids, mailbox, person, start, subscription};
+use crate::support::{Client, ids, mailbox, now, person, start, subscription};
+use futures_util::SinkExt as _;
 use sotto_relay::Config;
+use sotto_relay::model::ModelRelay;
+use tokio_tungstenite::tungstenite::Message;
 use wire::{ClientFrame, Filter, RelayFrame};
 
 #[tokio::test]
@@ -53,4 +56,142 @@ async fn r_auth_1_wraps_reach_their_recipient_alone() {
     let refused = sender.fetch(mailbox(&bob)).await.unwrap_err();
     assert!(refused.starts_with("auth-required:"), "{refused}");
     relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_pub_2_a_duplicate_in_flight_is_told_so_after_the_first_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(Config::on_disk(folder.path())).await;
+    let mut client = Client::connect(&relay.url()).await;
+    for n in 0..20 {
+        let event = person(1).note(&format!("{n}"));
+        for _ in 0..4 {
+            let frame = ClientFrame::event(event.json());
+            client.socket.feed(Message::text(frame)).await.unwrap();
+        }
+        client.socket.flush().await.unwrap();
+        // Whoever is told "duplicate" finds it stored.
+        let mut texts = Vec::new();
+        for _ in 0..4 {
+            let (accepted, text) = client.answer(event.id()).await;
+            assert!(accepted, "{text}");
+            texts.push(text);
+        }
+        assert_eq!(texts[0], "");
+        assert!(texts[1..].iter().all(|text| text.starts_with("duplicate:")));
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_sub_2_each_event_comes_once_whether_stored_or_live() {
+    let relay = start(Config::in_memory()).await;
+    let url = relay.url();
+    let events: Vec<_> = (0..400).map(|n| person(1).note(&format!("{n}"))).collect();
+    let publishing = events.clone();
+    let writer = tokio::spawn(async move {
+        let mut writer = Client::connect(&url).await;
+        for event in &publishing {
+            writer.put(event).await;
+        }
+    });
+    let mut reader = Client::connect(&relay.url()).await;
+    let mut seen = Vec::new();
+    let id = subscription("all");
+    reader
+        .send(ClientFrame::req(&id, &[Filter::default().with_kinds([1])]))
+        .await;
+    while seen.len() < events.len() {
+        if let RelayFrame::Event(_, event) = reader.receive().await {
+            seen.push(event.id());
+        }
+    }
+    writer.await.unwrap();
+    // Nothing is left over: the next answer is that of another question.
+    reader.aside.clear();
+    reader
+        .fetch(Filter::default().with_kinds([2]))
+        .await
+        .unwrap();
+    assert!(reader.aside.is_empty());
+    seen.sort();
+    let mut wanted = ids(&events);
+    wanted.sort();
+    assert_eq!(seen, wanted);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_sub_3_closing_ends_delivery_and_the_same_id_replaces() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let id = subscription("one");
+    let kinds = |kind| Filter::default().with_kinds([kind]);
+    client.ask(&id, &[kinds(1)]).await.unwrap();
+    client.ask(&id, &[kinds(7)]).await.unwrap();
+    client
+        .put(&person(1).sign(1, now(), &[], "no longer asked for"))
+        .await;
+    client.put(&person(1).sign(7, now(), &[], "+")).await;
+    client.send(ClientFrame::close(&id)).await;
+    client.put(&person(1).sign(7, now(), &[], "-")).await;
+    client.fetch(kinds(2)).await.unwrap();
+    let contents: Vec<_> = client
+        .aside
+        .iter()
+        .map(|(_, event)| event.content())
+        .collect();
+    assert_eq!(contents, ["+"]);
+    relay.stop().await.unwrap();
+}
+
+#[test]
+fn r_model_1_a_seed_replays_the_model_and_it_follows_the_same_rules() {
+    let run = |seed| {
+        let mut relay = ModelRelay::new(&Config::in_memory(), 7447, seed).unwrap();
+        let to = person(2);
+        let mut out = relay.connect(1);
+        out.extend(relay.connect(2));
+        let at = 1_800_000_000;
+        let challenge = out[1]
+            .1
+            .trim_start_matches("[\"AUTH\",\"")
+            .trim_end_matches("\"]");
+        let tags: [&[&str]; 2] = [&["relay", "ws://127.0.0.1:7447"], &["challenge", challenge]];
+        let auth = to.sign(22242, at, &tags, "");
+        let inbox = ClientFrame::Req(subscription("inbox"), vec![mailbox(&to)]);
+        let wrap = person(9).sign(1059, at, &[&["p", &to.key().to_hex()]], "sealed");
+        let id = wrap.id();
+        let deletion = to.sign(5, at, &[&["e", &id.to_hex()], &["k", "1059"]], "");
+        out.extend(relay.handle(2, inbox.clone(), at));
+        out.extend(relay.handle(2, ClientFrame::Auth(auth), at));
+        out.extend(relay.handle(2, inbox, at));
+        out.extend(relay.handle(1, ClientFrame::Event(wrap.clone()), at));
+        assert!(relay.contains(&id).unwrap());
+        out.extend(relay.handle(2, ClientFrame::Event(deletion), at));
+        assert!(!relay.contains(&id).unwrap());
+        out.extend(relay.handle(1, ClientFrame::Event(wrap), at));
+        relay.disconnect(1);
+        out
+    };
+    let out = run(1);
+    let verbs: Vec<(u64, &str)> = out
+        .iter()
+        .map(|(client, frame)| (*client, frame.split('"').nth(1).unwrap()))
+        .collect();
+    let wanted = [
+        (1, "AUTH"),
+        (2, "AUTH"),
+        (2, "CLOSED"),
+        (2, "OK"),
+        (2, "EOSE"),
+        (1, "OK"),
+        (2, "EVENT"),
+        (2, "OK"),
+        (1, "OK"),
+    ];
+    assert_eq!(verbs, wanted);
+    assert!(out[8].1.contains("blocked:"));
+    assert_eq!(out, run(1));
+    assert_ne!(out, run(2));
 }

@@ -1,11 +1,4 @@
 //! Keys, events and a plain client for tests over real sockets.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests, which may fail loudly"
-)]
 
 use std::time::Duration;
 
