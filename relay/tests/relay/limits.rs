@@ -21,7 +21,7 @@ async fn r_lim_1_subscriptions_are_limited_and_one_id_counts_once() {
     for _ in 0..2 {
         for name in ["a", "b", "c"] {
             client
-                .ask(&subscription(name), &[filter.clone()])
+                .ask(&subscription(name), std::slice::from_ref(&filter))
                 .await
                 .unwrap();
         }
@@ -122,7 +122,7 @@ async fn r_lim_4_a_slow_reader_is_cut_off_and_others_are_served() {
     let mut slow = Client::connect(&relay.url()).await;
     slow.send(wire::ClientFrame::req(
         &subscription("all"),
-        &[filter.clone()],
+        std::slice::from_ref(&filter),
     ))
     .await;
     let mut writer = Client::connect(&relay.url()).await;

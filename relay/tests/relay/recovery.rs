@@ -63,7 +63,7 @@ fn r_crash_1_a_log_cut_at_any_byte_of_its_last_records_keeps_all_before() {
         // Every byte of the headers, every seventh of the bodies.
         cuts.retain(|cut| {
             let cut = *cut as u64;
-            cut - start < 20 || cut.abs_diff(middle) < 20 || cut % 7 == 0
+            cut - start < 20 || cut.abs_diff(middle) < 20 || cut.is_multiple_of(7)
         });
     }
     let scratch = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ fn r_crash_3_a_lost_or_broken_index_is_built_anew_from_the_log() {
         &[alice.sign(62, now() - 4, &[&["relay", "ALL_RELAYS"]], "")],
     );
     let again = alice.sign(30078, now() - 3, &[&["d", "x"]], "again");
-    write(&mut opened, &[again.clone()]);
+    write(&mut opened, std::slice::from_ref(&again));
     opened.store.close().unwrap();
     drop(opened);
     let check = |mut opened: Opened| {
