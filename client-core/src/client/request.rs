@@ -17,21 +17,7 @@ use crate::error::Error;
 use crate::runtime::Timeouts;
 use crate::runtime::dialer::Dialer;
 
-/// What `send` waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum WaitLevel {
-    /// Stored in the outbox.
-    Queued,
-    /// One relay of each recipient said OK.
-    #[default]
-    Accepted,
-    /// All reachable relays of each recipient, or two, said OK.
-    Stored,
-    /// Their clients confirmed it.
-    Delivered,
-    /// They read it.
-    Read,
-}
+pub use crate::engine::WaitLevel;
 
 /// What opens a home.
 #[derive(Debug, Clone)]

@@ -54,9 +54,21 @@ impl Unlocked {
         Ok(circles.subfolder(folder)?.path().join("store.db"))
     }
 
-    /// The spool.
-    pub fn spool(&self) -> Result<Folder> {
-        Ok(self.folder.subfolder(SPOOL)?)
+    /// The spool of a circle, apart from those of others.
+    pub fn spool(&self, folder: &str) -> Result<Folder> {
+        Ok(self.folder.subfolder(SPOOL)?.subfolder(folder)?)
+    }
+
+    /// The same home once more, for another circle.
+    pub fn again(&self) -> Result<Self> {
+        let folder = Folder::open(self.folder.path())?;
+        let root = RootStore::open(&folder.path().join(ROOT), &self.data_key.root_store())?;
+        Ok(Self {
+            folder,
+            data_key: self.data_key.clone(),
+            root,
+            warnings: Vec::new(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::CryptoRng;
@@ -35,6 +36,7 @@ pub struct Driver {
     spool: Spool,
     files: FileLink,
     on_transfer: Option<TransferObserver>,
+    moved: Arc<AtomicU64>,
     links: HashMap<SocketKey, RelayLink>,
     tasks: JoinSet<()>,
     sender: mpsc::Sender<Input>,
@@ -64,11 +66,17 @@ impl Driver {
             timeouts,
             spool,
             on_transfer,
+            moved: Arc::new(AtomicU64::new(0)),
             links: HashMap::new(),
             tasks: JoinSet::new(),
             sender,
             inputs,
         }
+    }
+
+    /// Opens connections, for checks that the engine does not order.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
     }
 
     /// The file servers' side, for transfers that the engine does not order (`file get`).
@@ -122,10 +130,10 @@ impl Driver {
                         sunset,
                     };
                     let (files, spool) = (self.files.clone(), self.spool.clone());
-                    let progress = self.progress(size);
+                    let progress = self.progress(true, size);
                     self.blob_task(op, async move {
                         match spool.open(&upload.blob) {
-                            Ok(file) => files.upload(&upload, file, progress).await,
+                            Ok(file) => files.upload(&upload, file, Some(progress)).await,
                             // Gone from the spool: no later try can find it either.
                             Err(_) => BlobOutcome::Refused {
                                 status: 0,
@@ -188,15 +196,25 @@ impl Driver {
         });
     }
 
-    fn progress(&self, total: u64) -> Option<ByteObserver> {
-        let observer = self.on_transfer.clone()?;
-        Some(Arc::new(move |done| {
-            observer(Transfer {
-                is_upload: true,
-                done,
-                total,
-            });
-        }))
+    /// An observer for one transfer: it tells the face, and [`Driver::moved`].
+    pub fn progress(&self, is_upload: bool, total: u64) -> ByteObserver {
+        let moved = Arc::clone(&self.moved);
+        let observer = self.on_transfer.clone();
+        Arc::new(move |done| {
+            moved.fetch_add(1, Ordering::Relaxed);
+            if let Some(observer) = &observer {
+                observer(Transfer {
+                    is_upload,
+                    done,
+                    total,
+                });
+            }
+        })
+    }
+
+    /// A number that changes as long as bytes of files flow.
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
     }
 
     /// The next answer, or nothing at `deadline`. Dropping the future loses no answer.

@@ -259,6 +259,40 @@ impl FileLink {
         Ok(have)
     }
 
+    /// A small document from a server, such as a relay's own description (NIP-11): at most
+    /// `limit` bytes, status 200.
+    pub async fn document(
+        &self,
+        origin: &Origin,
+        path: &str,
+        is_own: bool,
+        accept: &'static str,
+        limit: usize,
+    ) -> Result<Bytes, DownloadError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        let request = Ask {
+            method: Method::GET,
+            origin,
+            path: path.to_owned(),
+            is_own,
+            headers,
+            body: empty(),
+        };
+        let answer = self.ask(request, &AtomicU64::new(0)).await?;
+        let status = answer.response.status();
+        if status != StatusCode::OK {
+            return Err(refusal(status, answer.response.headers()));
+        }
+        let body = http_body_util::Limited::new(answer.response.into_body(), limit).collect();
+        match tokio::time::timeout(self.timeouts.transfer, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            _ => Err(DownloadError::Unreachable(
+                "the document did not come, or is too large".to_owned(),
+            )),
+        }
+    }
+
     async fn get(&self, url: &BlobUrl, is_own: bool, have: u64) -> Result<Answer, DownloadError> {
         let mut headers = HeaderMap::new();
         if have > 0
@@ -274,12 +308,7 @@ impl FileLink {
             headers,
             body: empty(),
         };
-        self.ask(request, &AtomicU64::new(0))
-            .await
-            .map_err(|failure| match failure {
-                Failure::Forbidden(why) => DownloadError::Forbidden(why),
-                Failure::Unreachable(why) => DownloadError::Unreachable(why),
-            })
+        Ok(self.ask(request, &AtomicU64::new(0)).await?)
     }
 
     /// One request on one connection. `moved` counts the request's own bytes: as long as they
@@ -371,6 +400,15 @@ impl Failure {
         match self {
             Self::Forbidden(why) => BlobOutcome::Forbidden(why),
             Self::Unreachable(why) => BlobOutcome::Unreachable(why),
+        }
+    }
+}
+
+impl From<Failure> for DownloadError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Forbidden(why) => Self::Forbidden(why),
+            Failure::Unreachable(why) => Self::Unreachable(why),
         }
     }
 }

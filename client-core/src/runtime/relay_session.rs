@@ -21,6 +21,8 @@ const GARBAGE: u64 = 1_000;
 const CHALLENGES: u32 = 16;
 /// Stored events of one query that set no limit.
 const UNLIMITED: usize = 100_000;
+/// Events beyond a query's limit that are still taken: new ones may come in between.
+const SLACK: usize = 100;
 
 /// What the session wants.
 #[derive(Debug)]
@@ -215,7 +217,7 @@ impl Session {
                 };
                 let limit = query.filter.limit.unwrap_or(UNLIMITED);
                 let is_live = matches!(query.stage, Stage::Live);
-                let is_excess = !is_live && query.received >= limit;
+                let is_excess = !is_live && query.received >= limit.saturating_add(SLACK);
                 if is_excess || !query.filter.matches(&event) {
                     query.bad = query.bad.saturating_add(1);
                     return self.spoiled();

@@ -18,27 +18,21 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use wire::{Sha256, limits};
 use zeroize::Zeroizing;
 
+use crate::engine::FileCipher;
 use crate::error::{Error, ErrorWord, Result};
 use crate::home::folder::Folder;
 
 /// How much of a stream of unknown length is held before it is set aside.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
-/// Half-made files older than this were left by a crash.
+/// What nobody needs and is older than this was left by a crash.
 const STALE: Duration = Duration::from_secs(86_400);
+/// A download that was not gone on with for so long is given up.
+const PARTIAL: Duration = Duration::from_secs(7 * 86_400);
 
 /// The spool of a home. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Spool {
     folder: Arc<Folder>,
-}
-
-/// How a file is encrypted.
-#[derive(Debug, Clone)]
-pub enum SpoolKey {
-    /// Between Sotto's clients: in chunks, flat memory, any size.
-    Stream(FileKey),
-    /// For other NIP-17 clients: one shot, at most 16 MiB.
-    Foreign(ForeignFileKey),
 }
 
 /// A file in the spool.
@@ -58,34 +52,37 @@ pub struct Spooled {
 pub type Stop = Arc<AtomicBool>;
 
 impl Spool {
-    /// A spool in this folder. What a crash left half-made is removed once it is a day old.
+    /// A spool in this folder.
     pub fn new(folder: Folder) -> Self {
-        let spool = Self {
+        Self {
             folder: Arc::new(folder),
-        };
-        spool.sweep();
-        spool
+        }
     }
 
-    fn sweep(&self) {
+    /// Removes what a crash left: half-made files, ciphertexts that are not among `needed`, and
+    /// downloads that nobody went on with; each only when it is old enough that no other process
+    /// can be at work on it.
+    pub fn sweep(&self, needed: &[Sha256]) {
         for name in self.folder.names().unwrap_or_default() {
-            let is_half_made = name.starts_with(".new-");
-            let path = self.folder.path().join(&name);
-            let is_stale = std::fs::symlink_metadata(path)
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|time| {
-                    SystemTime::now()
-                        .duration_since(time)
-                        .is_ok_and(|age| age > STALE)
-                });
-            if is_half_made && is_stale {
+            let is_needed = needed.iter().any(|blob| blob.to_hex() == name);
+            let limit = if name.ends_with(".part") {
+                PARTIAL
+            } else {
+                STALE
+            };
+            let modified = std::fs::symlink_metadata(self.folder.path().join(&name))
+                .and_then(|meta| meta.modified());
+            let age = modified
+                .ok()
+                .and_then(|time| SystemTime::now().duration_since(time).ok());
+            if !is_needed && age.is_some_and(|age| age > limit) {
                 let _ = self.folder.remove(&name);
             }
         }
     }
 
     /// Encrypts `source` of exactly `length` bytes. Blocking; memory stays flat with
-    /// [`SpoolKey::Stream`].
+    /// [`FileCipher::Stream`].
     ///
     /// When this returns, the ciphertext is on the disk under its name. Fails with `disk_full`,
     /// with `too_large`, or with `conflict` where the file changed while it was read.
@@ -93,14 +90,14 @@ impl Spool {
         &self,
         source: &mut dyn Read,
         length: u64,
-        key: &SpoolKey,
+        key: &FileCipher,
         rng: &mut dyn CryptoRng,
         stop: &Stop,
     ) -> Result<Spooled> {
         let mut draft = self.draft(rng)?;
         let plain_hash = match key {
-            SpoolKey::Stream(key) => encrypt_stream(source, length, key, &mut draft, stop),
-            SpoolKey::Foreign(key) => encrypt_at_once(source, length, key, &mut draft),
+            FileCipher::Stream(key) => encrypt_stream(source, length, key, &mut draft, stop),
+            FileCipher::Foreign(key) => encrypt_at_once(source, length, key, &mut draft),
         }?;
         let (blob, cipher_size) = draft.finish()?;
         Ok(Spooled {
@@ -173,6 +170,17 @@ impl Spool {
             size: 0,
             is_kept: false,
         })
+    }
+
+    /// A file without a name, gone when it is closed, that holds `content`.
+    pub fn scratch(&self, content: &[u8], rng: &mut dyn CryptoRng) -> Result<File> {
+        use std::io::Seek as _;
+        let draft = self.draft(rng)?;
+        let mut file = draft.file.try_clone()?;
+        drop(draft);
+        file.write_all(content)?;
+        file.rewind()?;
+        Ok(file)
     }
 
     /// Opens a ciphertext for an upload.
