@@ -1,5 +1,6 @@
 //! Storing and fetching.
 
+use tokio::io::AsyncWriteExt as _;
 use wire::Sha256;
 use wire::blob::Verb;
 
@@ -106,7 +107,13 @@ async fn f_up_4_a_refusal_reaches_a_client_that_is_busy_sending() {
     let blob = sample(1, 3_000_000);
     let token = world.token(&key(1), Verb::Upload, &Sha256::of(&blob));
     let address = world.server.address();
-    let mut stream = begin_upload(address, &token, blob.len(), &blob).await;
+    let mut stream = begin_upload(address, &token, blob.len(), &blob[..10]).await;
+    // The refusal is there, and the client, not looking yet, sends on: a server that had closed
+    // would answer with a reset, which fails the write after it.
+    stream.readable().await.unwrap();
+    for piece in blob[10..].chunks(100_000) {
+        stream.write_all(piece).await.unwrap();
+    }
     let answer = read_all(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
