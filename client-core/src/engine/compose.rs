@@ -53,6 +53,8 @@ pub struct SpooledFile {
 
 /// A message may live this long, seconds: 10 years. More is a typing error.
 const EXPIRE_MAX_SECONDS: u64 = 10 * 366 * 86_400;
+/// Own relays that a message names.
+const INBOX_HINTS: usize = 3;
 /// An idempotency key, bytes.
 const IDEMPOTENCY_BYTES: usize = 256;
 
@@ -113,7 +115,8 @@ impl Turn<'_> {
             .or(self.config.expire_s);
         let expires_at = self.expiry_of(ttl)?;
         let mut tags = Tags::new();
-        tags.push(Tag::new(["p".to_owned(), compose.to.to_hex()]));
+        tags.push(self.member_tag(&compose.to, &contact)?);
+        tags.push(self.inbox_tag()?);
         if let Some(id) = &compose.reply_to {
             tags.push(Tag::new(["e".to_owned(), id.to_hex()]));
         }
@@ -185,6 +188,25 @@ impl Turn<'_> {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         ConversationRow::create(self.tx, id, members, self.now)
+    }
+
+    /// `["p", key, relay]`: NIP-17's hint tells our other devices where to look for the list.
+    fn member_tag(&self, member: &PublicKey, contact: &ContactRow) -> Result<Tag> {
+        let mut elements = vec!["p".to_owned(), member.to_hex()];
+        let list = store::PeerList::find(self.tx, member, kinds::INBOX_RELAYS)?;
+        let listed = list.and_then(|list| list.urls.first().cloned());
+        let hint = listed.or_else(|| contact.hints.first().map(ToString::to_string));
+        elements.extend(hint);
+        Ok(Tag::new(elements))
+    }
+
+    /// `["inbox", relay, ...]`: where to look for our own list, so that who never had a link of
+    /// ours can answer. Only the recipient reads it.
+    fn inbox_tag(&self) -> Result<Tag> {
+        let mut elements = vec!["inbox".to_owned()];
+        let relays = store::own_relays(self.tx)?;
+        elements.extend(relays.iter().take(INBOX_HINTS).map(ToString::to_string));
+        Ok(Tag::new(elements))
     }
 
     fn expiry_of(&self, ttl: Option<u64>) -> Result<Option<u64>> {

@@ -228,6 +228,7 @@ impl Turn<'_> {
         events: &[Bytes],
     ) -> Result<()> {
         let own = self.own();
+        let repeated = page.edge.clone();
         for bytes in events {
             if let Ok(event) = Event::decode(bytes.clone())
                 && kinds::is_wrap(event.kind())
@@ -237,7 +238,7 @@ impl Turn<'_> {
                 page.note(&event);
             }
         }
-        self.receive(&page.relay.clone(), events)?;
+        self.receive(&page.relay.clone(), events, &repeated)?;
         self.run.ops.insert(op, Op::Page(page));
         Ok(())
     }
@@ -287,7 +288,7 @@ impl Turn<'_> {
 
     /// Events of the live subscription.
     pub fn received_live(&mut self, relay: &RelayUrl, events: &[Bytes]) -> Result<()> {
-        self.receive(relay, events).map(|_| ())
+        self.receive(relay, events, &BTreeSet::new()).map(|_| ())
     }
 
     /// The live subscription ended: it is opened again after a pause, and the inbox paged anew.

@@ -1,7 +1,7 @@
 //! Messages that came: where they belong, how they are ordered, what strangers may store here.
 
 use crypto::Opened;
-use wire::{EventId, RelayUrl, kinds, limits};
+use wire::{EventId, PublicKey, RelayUrl, kinds, limits};
 
 use crate::engine::channel::{Channel as _, Nip17};
 use crate::engine::files;
@@ -14,6 +14,8 @@ use crate::store::{self, ContactRow, DeletionRow, MessageRow, SecretPurpose, Sen
 const FUTURE_SECONDS: u64 = 15 * 60;
 /// Where such a message stands instead: this long after it came, seconds.
 const FUTURE_SHOWN_SECONDS: u64 = 5 * 60;
+/// Relays that a message may name for its author.
+const HINTS: usize = 3;
 /// Messages of one stranger, and of all strangers, that are stored.
 const REQUESTS_OF_ONE: u64 = 20;
 const REQUESTS_OF_ALL: u64 = 1_000;
@@ -92,6 +94,7 @@ impl Turn<'_> {
             is_unread: !is_own,
         }
         .insert(self.tx)?;
+        self.learn_hints(opened)?;
         if let Some((row, cipher)) = file {
             row.insert(self.tx)?;
             SecretPurpose::File.keep(self.tx, &id, &cipher.to_stored(), expires_at)?;
@@ -102,6 +105,35 @@ impl Turn<'_> {
             self.owe_receipt(&author, conversation.id, &id, "delivered")?;
         }
         Ok(true)
+    }
+
+    /// Where to look for people's lists: a message says so of its author, and a self-copy of
+    /// its recipients. Nobody is asked because of it before the user writes to them or accepts
+    /// them.
+    fn learn_hints(&mut self, opened: &Opened) -> Result<()> {
+        let tags = opened.rumor().tags();
+        let parse = |text: &String| RelayUrl::parse(text).ok();
+        let mut hints: Vec<(PublicKey, Vec<RelayUrl>)> = Vec::new();
+        if opened.is_self_copy() {
+            for tag in tags.iter().filter(|tag| tag.name() == "p") {
+                let key = tag.value().and_then(|key| PublicKey::from_hex(key).ok());
+                let relays = tag.elements().iter().skip(2).take(1).filter_map(parse);
+                hints.extend(key.map(|key| (key, relays.collect())));
+            }
+        } else if let Some(tag) = tags.find("inbox") {
+            let relays = tag.elements().iter().skip(1).take(HINTS).filter_map(parse);
+            hints.push((opened.author(), relays.collect()));
+        }
+        let own = self.own();
+        for (key, relays) in hints {
+            let mut contact = ContactRow::of(self.tx, &key)?;
+            let is_new = relays.iter().any(|relay| !contact.hints.contains(relay));
+            if key != own && is_new {
+                contact.add_hints(&relays);
+                contact.save(self.tx, self.now)?;
+            }
+        }
+        Ok(())
     }
 
     /// A message that another device of ours sent: what it takes to take it back here.

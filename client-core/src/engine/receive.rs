@@ -5,6 +5,8 @@
 //! nothing changes any more (sessions will bring some; NIP-17 has none); then the messages. One
 //! bad event costs nothing but itself: each is applied within a savepoint.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use crypto::open::Refusal;
 use crypto::{Envelope, Opened, open_envelope, open_seal};
@@ -27,7 +29,7 @@ enum Stage {
     /// its id, and a remembered id would shut out the true event.
     Ignored,
     /// Known before.
-    Known,
+    Known(EventId),
     /// Sound; a rumor whose author is proved.
     Opened(Box<Opened>),
     /// Stored as refused or pending.
@@ -36,12 +38,19 @@ enum Stage {
 
 impl Turn<'_> {
     /// Takes a batch of raw events from one inbox relay. Gives the number of new messages.
-    pub fn receive(&mut self, relay: &RelayUrl, events: &[Bytes]) -> Result<u64> {
+    /// `repeated` are wraps that this round has counted already.
+    pub fn receive(
+        &mut self,
+        relay: &RelayUrl,
+        events: &[Bytes],
+        repeated: &BTreeSet<EventId>,
+    ) -> Result<u64> {
         let mut opened = Vec::new();
         for bytes in events {
             match self.open(relay, bytes)? {
                 Stage::Ignored => {}
-                Stage::Known | Stage::Kept => {
+                Stage::Known(id) if repeated.contains(&id) => {}
+                Stage::Known(_) | Stage::Kept => {
                     self.run.received = self.run.received.saturating_add(1);
                 }
                 Stage::Opened(one) => {
@@ -73,7 +82,7 @@ impl Turn<'_> {
                 // The relay serves what it should have dropped: now our account asks for it.
                 self.clean(relay, &event.id())?;
             }
-            return Ok(Stage::Known);
+            return Ok(Stage::Known(event.id()));
         }
         let Ok(wrap) = VerifiedEvent::verify(event) else {
             return Ok(Stage::Ignored);
@@ -289,10 +298,9 @@ fn is_ours(error: &Error) -> bool {
 
 /// The members of the room that a rumor was written in (NIP-17): its author and its `p` tags.
 /// Fails where there are more than [`MEMBERS`].
-pub(crate) fn room(opened: &Opened) -> Result<std::collections::BTreeSet<PublicKey>> {
+pub(crate) fn room(opened: &Opened) -> Result<BTreeSet<PublicKey>> {
     let rumor = opened.rumor();
-    let mut members: std::collections::BTreeSet<PublicKey> =
-        rumor.tags().people().take(limits::TAGS).collect();
+    let mut members: BTreeSet<PublicKey> = rumor.tags().people().take(limits::TAGS).collect();
     members.insert(opened.author());
     if members.len() > MEMBERS {
         return Err(Error::new(

@@ -105,6 +105,8 @@ impl Store {
             .mode(0o600)
             .open(path)?;
         let connection = Connection::open(path)?;
+        // SQLCipher would write its own log to stderr; our errors say what there is to say.
+        connection.execute_batch("PRAGMA cipher_log_level = NONE")?;
         let hex = Zeroizing::new(hex::encode(key.expose_secret_bytes()));
         let pragma = Zeroizing::new(format!("PRAGMA key = \"x'{}'\"", hex.as_str()));
         connection.execute_batch(&pragma)?;

@@ -239,14 +239,16 @@ fn an_old_wrap_that_nobody_took_is_wrapped_again_around_the_same_seal() {
     let sent: Vec<Event> = world
         .published()
         .into_iter()
-        .filter(|(_, socket, event)| {
-            socket.relay == relay("b") && kinds::is_wrap(event.kind())
-        })
+        .filter(|(_, socket, event)| socket.relay == relay("b") && kinds::is_wrap(event.kind()))
         .map(|(_, _, event)| event)
         .collect();
     let (old, new) = (&sent[1], sent.last().unwrap());
     assert_ne!(old.id(), new.id());
-    assert_ne!(old.pubkey(), new.pubkey(), "a key of its own for each attempt");
+    assert_ne!(
+        old.pubkey(),
+        new.pubkey(),
+        "a key of its own for each attempt"
+    );
     let seal = |wrap: &Event| {
         let bob = key(2);
         let conversation = bob.conversation_with(&wrap.pubkey()).unwrap();

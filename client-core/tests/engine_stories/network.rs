@@ -456,9 +456,8 @@ impl World {
                 };
                 self.feed(who, Input::BlobDone { op, outcome });
             }
-            Effect::Unspool { .. }
-            | Effect::Authenticate { .. }
-            | Effect::StayAnonymous { .. } => {}
+            Effect::Unspool { .. } | Effect::Authenticate { .. } | Effect::StayAnonymous { .. } => {
+            }
         }
     }
 
@@ -480,7 +479,8 @@ impl World {
         };
         self.feed(who, challenged);
         let home = self.homes.get_mut(who).unwrap();
-        let is_answer = |e: &Effect| matches!(e, Effect::Authenticate { socket: s, .. } if s == socket);
+        let is_answer =
+            |e: &Effect| matches!(e, Effect::Authenticate { socket: s, .. } if s == socket);
         let index = home.effects.iter().position(is_answer)?;
         let answer = home.effects.remove(index);
         self.log.push((who, answer.clone()));
@@ -534,10 +534,7 @@ impl World {
         filter: &wire::Filter,
     ) -> (Vec<Bytes>, QueryEnd) {
         if self.relay_of(socket).mood == Mood::Down {
-            return (
-                Vec::new(),
-                QueryEnd::Unreachable("no connection".into()),
-            );
+            return (Vec::new(), QueryEnd::Unreachable("no connection".into()));
         }
         let reader = match socket.role {
             Role::Inbox => self.challenge(who, socket),
@@ -551,13 +548,10 @@ impl World {
             .filter(|event| filter.matches(event))
             .filter(|event| relay.ignores_expiry || event.expiration().is_none_or(|at| at > now))
             .filter(|event| {
-                !kinds::is_wrap(event.kind())
-                    || event.tags().people().any(|p| Some(p) == reader)
+                !kinds::is_wrap(event.kind()) || event.tags().people().any(|p| Some(p) == reader)
             })
             .collect();
-        found.sort_by(|a, b| {
-            (b.created_at(), a.id()).cmp(&(a.created_at(), b.id()))
-        });
+        found.sort_by(|a, b| (b.created_at(), a.id()).cmp(&(a.created_at(), b.id())));
         let limit = filter.limit.unwrap_or(usize::MAX).min(relay.page);
         let events = found.into_iter().take(limit).map(|e| e.json().clone());
         (events.collect(), QueryEnd::Eose { complete: None })
@@ -575,11 +569,9 @@ impl World {
         self.log
             .iter()
             .filter_map(|(who, effect)| match effect {
-                Effect::Publish { socket, event, .. } => Some((
-                    *who,
-                    socket.clone(),
-                    Event::decode(event.clone()).unwrap(),
-                )),
+                Effect::Publish { socket, event, .. } => {
+                    Some((*who, socket.clone(), Event::decode(event.clone()).unwrap()))
+                }
                 _ => None,
             })
             .collect()
@@ -595,8 +587,8 @@ impl Relay {
                 let id = EventId::from_hex(id).unwrap();
                 self.forgotten.insert((id, by));
                 self.events.retain(|stored| {
-                    let is_addressee = kinds::is_wrap(stored.kind())
-                        && stored.tags().people().any(|p| p == by);
+                    let is_addressee =
+                        kinds::is_wrap(stored.kind()) && stored.tags().people().any(|p| p == by);
                     stored.id() != id || !(stored.pubkey() == by || is_addressee)
                 });
             }
