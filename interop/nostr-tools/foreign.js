@@ -17,6 +17,13 @@ useWebSocketImplementation(WebSocket)
 // Long enough for a loaded machine; nothing waits for it when all is well.
 const patience = 20_000
 
+// nostr-tools keeps the timers of subscriptions that have ended; the process need not wait for them.
+const startTimer = globalThis.setTimeout
+globalThis.setTimeout = (work, delay, ...rest) => {
+  const timer = startTimer(work, delay, ...rest)
+  return delay === patience ? timer.unref() : timer
+}
+
 export class Foreign {
   constructor(relay, secret = generateSecretKey()) {
     this.relay = relay
