@@ -13,7 +13,6 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Request as HttpRequest, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rand::TryRng as _;
@@ -228,9 +227,8 @@ pub fn open(config: &Config) -> Result<Opened, StoreError> {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerError> {
-    let router = Router::new()
-        .route("/", get(root))
-        .with_state(shared.clone());
+    // Any path: behind a proxy a relay may have one of its own.
+    let router = Router::new().fallback(root).with_state(shared.clone());
     let retention = tokio::spawn(retention::run(
         shared.ingest.clone(),
         shared.history.store.clone(),
@@ -371,7 +369,7 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
     });
 }
 
-/// `GET /`: a WebSocket, the relay's document, or a page for people.
+/// Any request: a WebSocket, the relay's document, or a page for people.
 async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
     let wants = |name, text: &str| {

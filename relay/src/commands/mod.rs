@@ -1,6 +1,7 @@
 //! What the commands share: configuration from arguments, output, failures.
 
 pub mod check;
+mod peer;
 pub mod run;
 pub mod transfer;
 

@@ -233,3 +233,90 @@ async fn r_full_1_on_a_full_disk_writes_are_refused_and_reads_and_deletions_go_o
     assert!(client.mailbox(&to).await.is_empty());
     relay.stop().await.unwrap();
 }
+
+/// A file system of a few megabytes of its own; only root can make one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        mount(&["-t", "tmpfs", "-o", "size=6m", "tmpfs", text(folder.path())]).then(|| Self(folder))
+    }
+
+    fn grow(&self) {
+        assert!(mount(&["-o", "remount,size=64m", text(self.0.path())]));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+fn mount(arguments: &[&str]) -> bool {
+    std::process::Command::new("mount")
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// With a reserve, and without one, so that the file system itself says no in the middle of a
+/// batch.
+#[tokio::test]
+async fn r_full_2_a_file_system_that_fills_up_loses_nothing_that_was_acknowledged() {
+    let to = person(2);
+    let content = "z".repeat(50_000);
+    for reserve in [2 * 1024 * 1024, 0] {
+        let Some(disk) = SmallDisk::new() else {
+            eprintln!("skipped: mounting a small file system needs root");
+            return;
+        };
+        let mut config = Config::on_disk(disk.0.path().join("data"));
+        let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
+            unreachable!()
+        };
+        *reserve_bytes = reserve;
+        let relay = start(config.clone()).await;
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let mut kept = Vec::new();
+        let mut refused = 0;
+        let first = person(100).wrap(&to, "the first");
+        client.put(&first).await;
+        for n in 0..200 {
+            let wrap = person(101 + n).wrap(&to, &format!("{n}{content}"));
+            let (accepted, text) = client.publish(&wrap).await;
+            match accepted {
+                true => kept.push(wrap.id()),
+                false => {
+                    assert!(text.starts_with("error:"), "{text}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0 && kept.len() > 20);
+        if reserve > 0 {
+            client.put(&person(100).deletion(&first)).await;
+        } else {
+            kept.push(first.id());
+        }
+        kept.sort();
+        let mut found = ids(&client.mailbox(&to).await);
+        found.sort();
+        assert_eq!(found, kept);
+        // The store may not get its last checkpoint onto such a disk.
+        let _ = relay.stop().await;
+        disk.grow();
+        let relay = start(config).await;
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let found = ids(&client.mailbox(&to).await);
+        assert!(kept.iter().all(|id| found.contains(id)));
+        client
+            .put(&person(99).wrap(&to, "there is room again"))
+            .await;
+        relay.stop().await.unwrap();
+    }
+}
