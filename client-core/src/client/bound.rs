@@ -8,7 +8,9 @@ use crypto::backup::{self, BackupError};
 use crypto::circles::{Circle, Circles};
 use rand::CryptoRng;
 use tokio::time::Instant;
+use wire::RelayUrl;
 use wire::link::npub;
+use wire::relay_url::Origin;
 
 use super::request::{Protection, Settings};
 use crate::engine::io::Input;
@@ -183,10 +185,38 @@ impl Client {
                 .sweep(&self.engine.spooled(&self.store)?);
             self.stage_definitions()?;
             let now = self.now();
+            if self.is_new_here()? {
+                let (relays, file_servers) = self.servers()?;
+                let step = self.engine.set_servers(
+                    &mut self.store,
+                    relays,
+                    file_servers,
+                    now,
+                    &mut *self.rng,
+                )?;
+                self.execute(step);
+            }
             let effects = self.engine.resume(&mut self.store, now, &mut *self.rng)?;
             self.driver.execute(effects, &mut *self.rng);
         }
         Ok(())
+    }
+
+    /// Whether the circle's definition names servers that its store has never heard of: the circle
+    /// was made on another device, or this home was restored.
+    fn is_new_here(&self) -> Result<bool> {
+        let (relays, file_servers) = self.engine.servers(&self.store)?;
+        let knows_none = relays.is_empty() && file_servers.is_empty();
+        let names_some = !(self.row.relays.is_empty() && self.row.file_servers.is_empty());
+        Ok(knows_none && names_some)
+    }
+
+    /// The circle's inbox relays and file servers.
+    pub(super) fn servers(&self) -> Result<(Vec<RelayUrl>, Vec<Origin>)> {
+        if self.is_new_here()? {
+            return Ok((self.row.relays.clone(), self.row.file_servers.clone()));
+        }
+        self.engine.servers(&self.store)
     }
 
     /// Feeds the engine until `goal` gives something, nothing is left to wait for, or `until`.

@@ -99,7 +99,7 @@ impl Client {
         source: FileSource,
         keep_metadata: bool,
     ) -> Result<SpooledFile> {
-        if self.engine.servers(&self.store)?.1.is_empty() {
+        if self.servers()?.1.is_empty() {
             return Err(Error::new(
                 ErrorWord::Conflict,
                 "this circle has no file server to put the file on",
@@ -236,7 +236,7 @@ impl Client {
     /// be read, `partly_done` (5) where some could not.
     pub async fn sync(&mut self) -> Result<Outcome<SyncView>> {
         let until = self.deadline();
-        if self.engine.servers(&self.store)?.0.is_empty() {
+        if self.servers()?.0.is_empty() {
             return Err(
                 Error::new(ErrorWord::Conflict, "this circle has no inbox relay")
                     .hint("add one with `sotto relay add URL`"),
@@ -341,7 +341,7 @@ impl Client {
     pub async fn status(&mut self, id: &str) -> Result<StatusView> {
         let until = self.deadline();
         let id = self.engine.message_id(&self.store, id)?;
-        if !self.engine.servers(&self.store)?.0.is_empty() {
+        if !self.servers()?.0.is_empty() {
             self.sync_once(until).await?;
         }
         self.engine.status(&self.store, id)

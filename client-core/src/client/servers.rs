@@ -15,17 +15,17 @@ use crate::view::ServerView;
 impl Client {
     /// The circle's inbox relays.
     pub fn relays(&self) -> Result<Vec<ServerView>> {
-        Ok(views(&self.engine.servers(&self.store)?.0))
+        Ok(views(&self.servers()?.0))
     }
 
     /// The circle's file servers.
     pub fn file_servers(&self) -> Result<Vec<ServerView>> {
-        Ok(views(&self.engine.servers(&self.store)?.1))
+        Ok(views(&self.servers()?.1))
     }
 
     /// Adds an inbox relay and publishes the list. `conflict` where it is there already.
     pub async fn add_relay(&mut self, url: RelayUrl) -> Result<Outcome<ServerView>> {
-        let (mut relays, file_servers) = self.engine.servers(&self.store)?;
+        let (mut relays, file_servers) = self.servers()?;
         if relays.contains(&url) {
             return Err(there_already());
         }
@@ -38,7 +38,7 @@ impl Client {
 
     /// Removes an inbox relay and publishes the list to the others.
     pub async fn remove_relay(&mut self, url: &RelayUrl) -> Result<Outcome<ServerView>> {
-        let (mut relays, file_servers) = self.engine.servers(&self.store)?;
+        let (mut relays, file_servers) = self.servers()?;
         if !relays.contains(url) {
             return Err(not_there());
         }
@@ -56,7 +56,7 @@ impl Client {
 
     /// Adds a file server and publishes the list. `conflict` where it is there already.
     pub async fn add_file_server(&mut self, url: Origin) -> Result<Outcome<ServerView>> {
-        let (relays, mut file_servers) = self.engine.servers(&self.store)?;
+        let (relays, mut file_servers) = self.servers()?;
         if file_servers.contains(&url) {
             return Err(there_already());
         }
@@ -70,7 +70,7 @@ impl Client {
     /// Removes a file server and publishes the list. Files that lie there stay reachable for
     /// those who have the message.
     pub async fn remove_file_server(&mut self, url: &Origin) -> Result<Outcome<ServerView>> {
-        let (relays, mut file_servers) = self.engine.servers(&self.store)?;
+        let (relays, mut file_servers) = self.servers()?;
         if !file_servers.contains(url) {
             return Err(not_there());
         }
