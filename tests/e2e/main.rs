@@ -1,1 +1,20 @@
-//! e2e
+//! End-to-end stories: real servers, real sockets, real homes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+mod circles;
+mod deletion;
+mod files;
+mod hostile;
+mod large;
+mod messages;
+mod network;
+mod privacy;
+mod restart;
+mod vanish;

@@ -36,6 +36,9 @@ pub(crate) struct Lookup {
     was_found: bool,
     /// Why relays did not answer.
     failures: Vec<String>,
+    /// Whether a hint, the place where the list most likely is, was among them; known once all
+    /// hints have been asked. Then silence elsewhere proves nothing, and the message waits.
+    was_hint_silent: Option<bool>,
     /// It only refreshes what is known: nothing is refused because of it.
     is_refresh: bool,
 }
@@ -122,6 +125,7 @@ impl Turn<'_> {
                 was_answered: false,
                 was_found: false,
                 failures: Vec::new(),
+                was_hint_silent: None,
                 is_refresh,
             },
         );
@@ -216,6 +220,9 @@ impl Turn<'_> {
         if !lookup.waiting.is_empty() {
             return Ok(());
         }
+        // Hints are asked first, so what failed by the first time here were hints.
+        let has_failures = !lookup.failures.is_empty();
+        let was_hint_silent = *lookup.was_hint_silent.get_or_insert(has_failures);
         let later = std::mem::take(&mut lookup.later);
         if !later.is_empty() {
             self.ask(author, later);
@@ -230,7 +237,8 @@ impl Turn<'_> {
                 .saturating_add(self.rng.random_range(REFRESH_SECONDS));
             return store::note_lookup(self.tx, author, self.now, refresh_at, "");
         }
-        if lookup.was_answered || lookup.failures.is_empty() {
+        let is_certain = lookup.was_answered && !was_hint_silent;
+        if is_certain || lookup.failures.is_empty() {
             self.no_list(author, lookup.was_answered)
         } else {
             // Nobody could be asked: the messages wait for the next command.

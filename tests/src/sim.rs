@@ -1,0 +1,578 @@
+//! A network that loses, delays, repeats and reorders, replayed from a seed: engines without
+//! sockets on one side, the relay's own policy and in-memory store on the other.
+//!
+//! What is modelled: connections that are refused, that die before the relay has the event, or
+//! after it has it and before the OK; answers that take seconds; events that are sent twice;
+//! pages that come shuffled, with repetitions, or that break off in the middle; processes that
+//! are killed between any two inputs and start again on the same store.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+
+use bytes::Bytes;
+use client_core::engine::io::{
+    BlobOutcome, Effect, Input, OpId, PublishOutcome, QueryEnd, SocketKey,
+};
+use client_core::engine::{Engine, EngineConfig, Step};
+use client_core::store::Store;
+use crypto::AccountKey;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use sotto_relay::Config;
+use sotto_relay::model::ModelRelay;
+use wire::{ClientFrame, Event, EventId, Filter, OkMessage, RelayFrame, RelayUrl, SubscriptionId};
+
+/// One person: an engine that may be killed, and a store that survives.
+pub struct Person {
+    /// Who.
+    pub account: AccountKey,
+    /// What they remember.
+    pub store: Store,
+    engine: Option<Engine>,
+    rng: StdRng,
+    secret: [u8; 32],
+    /// Counts restarts, so that an answer to a dead process is not given to the next one.
+    life: u32,
+}
+
+/// How bad the network is, in percent of operations.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    /// No connection.
+    pub refused: u32,
+    /// The relay has it, the OK does not come.
+    pub answer_lost: u32,
+    /// The event is sent twice.
+    pub repeated: u32,
+    /// A page breaks off.
+    pub cut: u32,
+    /// A process is killed after an input.
+    pub killed: u32,
+}
+
+impl Weather {
+    /// Nothing goes wrong.
+    pub const CALM: Self = Self {
+        refused: 0,
+        answer_lost: 0,
+        repeated: 0,
+        cut: 0,
+        killed: 0,
+    };
+    /// Everything goes wrong now and then.
+    pub const STORM: Self = Self {
+        refused: 15,
+        answer_lost: 12,
+        repeated: 10,
+        cut: 12,
+        killed: 3,
+    };
+}
+
+/// The world of one seed.
+pub struct Sim {
+    /// Everyone, by index.
+    pub people: Vec<Person>,
+    relays: BTreeMap<RelayUrl, ModelRelay>,
+    rng: StdRng,
+    /// What goes wrong from now on.
+    pub weather: Weather,
+    /// Unix seconds.
+    pub now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    inputs: HashMap<u64, (usize, u32, Input)>,
+    serial: u64,
+    sockets: HashMap<(usize, u32, SocketKey), Socket>,
+    waiting: HashMap<(usize, u32, SocketKey), Vec<Effect>>,
+    next_client: u64,
+    /// Every wrap that any relay was ever sent.
+    pub wraps: HashSet<EventId>,
+    /// What socket keys carried, to be checked against the rules.
+    pub carried: Vec<(usize, SocketKey, Carried)>,
+}
+
+/// Something a socket carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// AUTH by this key.
+    Auth(wire::PublicKey),
+    /// An event of this kind by this key.
+    Event(u16, wire::PublicKey),
+    /// A REQ.
+    Req(Filter),
+}
+
+struct Socket {
+    client: u64,
+    challenge: String,
+}
+
+impl Sim {
+    /// A world with `people` people, each with one inbox relay out of `relays` and their lists
+    /// published. It starts calm.
+    pub fn new(seed: u64, people: usize, relays: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let urls: Vec<RelayUrl> = (0..relays)
+            .map(|at| RelayUrl::parse(&format!("wss://relay{at}.example")).unwrap())
+            .collect();
+        let models = urls.iter().map(|url| {
+            let mut config = Config::in_memory();
+            config.urls = vec![url.clone()];
+            (
+                url.clone(),
+                ModelRelay::new(&config, 443, rng.random()).unwrap(),
+            )
+        });
+        let relays = models.collect();
+        let mut sim = Self {
+            people: Vec::new(),
+            relays,
+            rng,
+            weather: Weather::CALM,
+            now: 1_800_000_000,
+            queue: BinaryHeap::new(),
+            inputs: HashMap::new(),
+            serial: 0,
+            sockets: HashMap::new(),
+            waiting: HashMap::new(),
+            next_client: 0,
+            wraps: HashSet::new(),
+            carried: Vec::new(),
+        };
+        for at in 0..people {
+            let secret: [u8; 32] = sim.rng.random();
+            let account = AccountKey::from_secret_bytes(&secret).unwrap();
+            let rng = StdRng::seed_from_u64(sim.rng.random());
+            let store = Store::in_memory().unwrap();
+            sim.people.push(Person {
+                account,
+                store,
+                engine: None,
+                rng,
+                secret,
+                life: 0,
+            });
+            sim.start(at);
+            let own = vec![sim.relay_of(at)];
+            sim.wish(at, |engine, store, now, rng| {
+                engine.set_servers(store, own, Vec::new(), now, rng)
+            });
+        }
+        sim.run();
+        sim
+    }
+
+    /// The inbox relay of a person.
+    pub fn relay_of(&self, at: usize) -> RelayUrl {
+        self.relays
+            .keys()
+            .nth(at % self.relays.len())
+            .unwrap()
+            .clone()
+    }
+
+    /// Starts a (new) process of a person on the store they have.
+    pub fn start(&mut self, at: usize) {
+        let person = &mut self.people[at];
+        person.life += 1;
+        let account = AccountKey::from_secret_bytes(&person.secret).unwrap();
+        let config = EngineConfig {
+            circle: 0,
+            circle_name: "personal".to_owned(),
+            expire_s: None,
+        };
+        let mut engine = Engine::new(account, config, &mut person.store, &mut person.rng).unwrap();
+        let effects = engine
+            .resume(&mut person.store, self.now, &mut person.rng)
+            .unwrap();
+        person.engine = Some(engine);
+        self.carry_out(at, effects);
+    }
+
+    /// One wish of a person; its effects go to the network.
+    pub fn wish<T>(
+        &mut self,
+        at: usize,
+        wish: impl FnOnce(&mut Engine, &mut Store, u64, &mut StdRng) -> client_core::Result<Step<T>>,
+    ) -> T {
+        let person = &mut self.people[at];
+        let engine = person.engine.as_mut().expect("running");
+        let step = wish(engine, &mut person.store, self.now, &mut person.rng).expect("a wish");
+        self.carry_out(at, step.effects);
+        step.value
+    }
+
+    /// Asks a person's engine something.
+    pub fn ask<T>(&mut self, at: usize, ask: impl FnOnce(&Engine, &mut Store, u64) -> T) -> T {
+        let person = &mut self.people[at];
+        ask(
+            person.engine.as_ref().expect("running"),
+            &mut person.store,
+            self.now,
+        )
+    }
+
+    /// Lets everything happen that is under way, at most `600` seconds of it.
+    pub fn run(&mut self) {
+        let end = (self.now + 600) * 1_000;
+        while let Some(Reverse((at_ms, _))) = self.queue.peek().copied() {
+            if at_ms > end {
+                break;
+            }
+            let Some(Reverse((at_ms, serial))) = self.queue.pop() else {
+                break;
+            };
+            self.now = self.now.max(at_ms / 1_000);
+            let Some((at, life, input)) = self.inputs.remove(&serial) else {
+                continue;
+            };
+            if self.people[at].life != life {
+                continue;
+            }
+            self.input(at, input);
+        }
+    }
+
+    /// Time passes for everybody: relays sweep, engines get a tick and what is due goes out.
+    pub fn pass(&mut self, seconds: u64) {
+        self.now += seconds;
+        for relay in self.relays.values_mut() {
+            relay.sweep(self.now).unwrap();
+        }
+        for at in 0..self.people.len() {
+            self.input(at, Input::Tick);
+        }
+        self.run();
+    }
+
+    /// The wraps that a relay still has.
+    pub fn wraps_left(&self) -> HashSet<EventId> {
+        let has = |id: &EventId| {
+            self.relays
+                .values()
+                .any(|relay| relay.contains(id).unwrap())
+        };
+        self.wraps.iter().copied().filter(has).collect()
+    }
+
+    /// Everything stored on all relays for one person, opened or not.
+    pub fn stored_for(&mut self, at: usize) -> Vec<Event> {
+        let account = &self.people[at].account;
+        let filter = Filter::default()
+            .with_kinds([1059])
+            .with_tag('p', [account.public_key().to_hex()]);
+        let account = AccountKey::from_secret_bytes(&self.people[at].secret).unwrap();
+        let mut found = Vec::new();
+        let now = self.now;
+        for (url, relay) in &mut self.relays {
+            self.next_client += 1;
+            let client = self.next_client;
+            let greeting = relay.connect(client);
+            let challenge = challenge_of(&greeting[0].1);
+            let draft = wire::EventDraft {
+                pubkey: account.public_key(),
+                created_at: now,
+                kind: 22242,
+                tags: [
+                    wire::Tag::new(["relay", url.as_str()]),
+                    wire::Tag::new(["challenge", challenge.as_str()]),
+                ]
+                .into_iter()
+                .collect(),
+                content: String::new(),
+            };
+            let auth = account.sign(draft, &mut self.rng);
+            relay.handle(client, ClientFrame::Auth(auth), now);
+            let id = SubscriptionId::new("look").unwrap();
+            for (_, text) in relay.handle(client, ClientFrame::Req(id, vec![filter.clone()]), now) {
+                if let Ok(RelayFrame::Event(_, event)) = RelayFrame::decode(&Bytes::from(text)) {
+                    found.push(event);
+                }
+            }
+            relay.disconnect(client);
+        }
+        found
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.rng.random_range(0..100) < percent
+    }
+
+    fn later(&mut self, at: usize, input: Input) {
+        let delay = self.rng.random_range(5..4_000);
+        self.serial += 1;
+        self.queue
+            .push(Reverse((self.now * 1_000 + delay, self.serial)));
+        self.inputs
+            .insert(self.serial, (at, self.people[at].life, input));
+    }
+
+    fn input(&mut self, at: usize, input: Input) {
+        let person = &mut self.people[at];
+        let Some(engine) = person.engine.as_mut() else {
+            return;
+        };
+        let effects = engine
+            .handle(&mut person.store, input, self.now, &mut person.rng)
+            .expect("an input");
+        if self.chance(self.weather.killed) {
+            // Killed after the transaction, before any effect: the worst moment there is.
+            self.start(at);
+            return;
+        }
+        self.carry_out(at, effects);
+    }
+
+    fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            self.effect(at, effect);
+        }
+    }
+
+    fn effect(&mut self, at: usize, effect: Effect) {
+        match &effect {
+            Effect::Publish { op, socket, .. } => {
+                if self.chance(self.weather.refused) {
+                    let outcome = PublishOutcome::Unreachable("no route".into());
+                    return self.later(at, Input::Published { op: *op, outcome });
+                }
+                let key = self.connect(at, socket);
+                self.publish(at, key, effect);
+            }
+            Effect::Query { op, socket, .. } => {
+                if self.chance(self.weather.refused) {
+                    let end = QueryEnd::Unreachable("no route".into());
+                    return self.later(
+                        at,
+                        Input::QueryEnded {
+                            op: *op,
+                            end,
+                            garbage: 0,
+                        },
+                    );
+                }
+                let key = self.connect(at, socket);
+                self.query(at, key, effect);
+            }
+            Effect::Authenticate { socket, event, .. } => {
+                let key = self.key(at, socket);
+                let event = Event::decode(event.clone()).expect("an event");
+                self.carried
+                    .push((at, socket.clone(), Carried::Auth(event.pubkey())));
+                let now = self.now;
+                if let Some(client) = self.sockets.get(&key).map(|socket| socket.client) {
+                    self.relay(socket)
+                        .handle(client, ClientFrame::Auth(event), now);
+                }
+                for effect in self.waiting.remove(&key).unwrap_or_default() {
+                    match &effect {
+                        Effect::Publish { .. } => self.publish(at, key.clone(), effect),
+                        _ => self.query(at, key.clone(), effect),
+                    }
+                }
+            }
+            Effect::StayAnonymous { socket } => {
+                let key = self.key(at, socket);
+                for effect in self.waiting.remove(&key).unwrap_or_default() {
+                    let message = OkMessage::parse("auth-required: not authenticated");
+                    match effect {
+                        Effect::Publish { op, .. } => {
+                            let outcome = PublishOutcome::Refused(message);
+                            self.later(at, Input::Published { op, outcome });
+                        }
+                        Effect::Query { op, .. } => {
+                            let end = QueryEnd::Closed(message);
+                            self.later(
+                                at,
+                                Input::QueryEnded {
+                                    op,
+                                    end,
+                                    garbage: 0,
+                                },
+                            );
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Effect::Upload { op, .. }
+            | Effect::RemoveBlob { op, .. }
+            | Effect::ProbeBlob { op, .. } => {
+                self.blob(at, *op);
+            }
+            Effect::Unspool { .. } => {}
+        }
+    }
+
+    fn blob(&mut self, at: usize, op: OpId) {
+        let outcome = BlobOutcome::Unreachable("no file server in this world".into());
+        self.later(at, Input::BlobDone { op, outcome });
+    }
+
+    fn key(&self, at: usize, socket: &SocketKey) -> (usize, u32, SocketKey) {
+        (at, self.people[at].life, socket.clone())
+    }
+
+    fn relay(&mut self, socket: &SocketKey) -> &mut ModelRelay {
+        self.relays
+            .get_mut(&socket.relay)
+            .expect("a relay of this world")
+    }
+
+    fn connect(&mut self, at: usize, socket: &SocketKey) -> (usize, u32, SocketKey) {
+        let key = self.key(at, socket);
+        if !self.sockets.contains_key(&key) {
+            self.next_client += 1;
+            let client = self.next_client;
+            let greeting = self.relay(socket).connect(client);
+            let challenge = challenge_of(&greeting[0].1);
+            self.sockets
+                .insert(key.clone(), Socket { client, challenge });
+        }
+        key
+    }
+
+    fn challenge(&mut self, at: usize, key: &(usize, u32, SocketKey), effect: Effect) {
+        let waiting = self.waiting.entry(key.clone()).or_default();
+        waiting.push(effect);
+        if waiting.len() == 1 {
+            let challenge = self.sockets[key].challenge.clone();
+            self.later(
+                at,
+                Input::Challenged {
+                    socket: key.2.clone(),
+                    challenge,
+                },
+            );
+        }
+    }
+
+    fn publish(&mut self, at: usize, key: (usize, u32, SocketKey), effect: Effect) {
+        let Effect::Publish {
+            op,
+            socket,
+            id,
+            event,
+        } = &effect
+        else {
+            return;
+        };
+        let decoded = Event::decode(event.clone()).expect("an event");
+        assert_eq!(decoded.id(), *id, "the effect names another event");
+        if decoded.kind() == 1059 {
+            self.wraps.insert(*id);
+        }
+        let carried = Carried::Event(decoded.kind(), decoded.pubkey());
+        self.carried.push((at, socket.clone(), carried));
+        let (now, client) = (self.now, self.sockets[&key].client);
+        let times = if self.chance(self.weather.repeated) {
+            2
+        } else {
+            1
+        };
+        let mut answer = None;
+        for _ in 0..times {
+            let frame = ClientFrame::Event(decoded.clone());
+            for (to, text) in self.relay(socket).handle(client, frame, now) {
+                if to == client
+                    && let Ok(RelayFrame::Ok(of, accepted, message)) =
+                        RelayFrame::decode(&Bytes::from(text))
+                    && of == *id
+                {
+                    answer = Some((accepted, message));
+                }
+            }
+        }
+        let outcome = match answer {
+            Some((false, message)) if message.reason == wire::Reason::AuthRequired => {
+                return self.challenge(at, &key, effect);
+            }
+            _ if self.chance(self.weather.answer_lost) => {
+                PublishOutcome::Unknown("connection lost".into())
+            }
+            Some((true, message)) => PublishOutcome::Accepted(message),
+            Some((false, message)) => PublishOutcome::Refused(message),
+            None => PublishOutcome::Unknown("no answer".into()),
+        };
+        self.later(at, Input::Published { op: *op, outcome });
+    }
+
+    fn query(&mut self, at: usize, key: (usize, u32, SocketKey), effect: Effect) {
+        let Effect::Query {
+            op,
+            socket,
+            filter,
+            live,
+        } = &effect
+        else {
+            return;
+        };
+        assert!(!live, "nobody watches in this world");
+        self.carried
+            .push((at, socket.clone(), Carried::Req(filter.clone())));
+        let (now, client) = (self.now, self.sockets[&key].client);
+        let id = SubscriptionId::new("q").unwrap();
+        let frame = ClientFrame::Req(id.clone(), vec![filter.clone()]);
+        let mut events = Vec::new();
+        let mut end = QueryEnd::Eose { complete: None };
+        for (to, text) in self.relay(socket).handle(client, frame, now) {
+            if to != client {
+                continue;
+            }
+            match RelayFrame::decode(&Bytes::from(text)) {
+                Ok(RelayFrame::Event(_, event)) => events.push(event.json().clone()),
+                Ok(RelayFrame::Closed(_, message)) => {
+                    if message.reason == wire::Reason::AuthRequired {
+                        return self.challenge(at, &key, effect);
+                    }
+                    end = QueryEnd::Closed(message);
+                }
+                _ => {}
+            }
+        }
+        self.relay(socket)
+            .handle(client, ClientFrame::Close(id), now);
+        if self.chance(self.weather.cut) {
+            events.truncate(events.len() / 2);
+            end = QueryEnd::Unreachable("connection lost".into());
+        }
+        if self.weather.repeated > 0 {
+            events.shuffle(&mut self.rng);
+            let again: Vec<Bytes> = events.iter().take(events.len() / 8).cloned().collect();
+            events.extend(again);
+        }
+        // All inputs of one operation keep their order, as a connection does.
+        let life = self.people[at].life;
+        for chunk in events.chunks(64) {
+            if self.people[at].life != life {
+                return;
+            }
+            self.input(
+                at,
+                Input::Events {
+                    op: *op,
+                    events: chunk.to_vec(),
+                },
+            );
+        }
+        if self.people[at].life == life {
+            self.later(
+                at,
+                Input::QueryEnded {
+                    op: *op,
+                    end,
+                    garbage: 0,
+                },
+            );
+        }
+    }
+}
+
+/// The challenge of a relay's greeting.
+fn challenge_of(frame: &str) -> String {
+    match RelayFrame::decode(&Bytes::copy_from_slice(frame.as_bytes())) {
+        Ok(RelayFrame::Auth(challenge)) => challenge,
+        other => panic!("a relay greets with a challenge, not {other:?}"),
+    }
+}
