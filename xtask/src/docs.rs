@@ -15,6 +15,7 @@ use crate::layers::rust_files;
 /// - A path to a Rust, SQL or Markdown file, in backticks or in a fenced block, must be the path,
 ///   or the end of the path, of a file of the repository.
 /// - Any other path in backticks must exist if it begins with a folder of the repository.
+/// - A document that the sources name (`docs/protocol/keys.md`) must exist.
 /// - Every rule of `docs/behaviour/*.md` has at least one test: one whose name begins with the
 ///   rule's id (`F-UP-1`: `f_up_1_...`), or one that the rule names in backticks.
 /// - A longer name in backticks in such a rule occurs in the sources, so that a renamed test or a
@@ -52,6 +53,15 @@ pub fn check(top: &Path) -> Result<()> {
                         "{place} names {name}, which is nowhere in the sources"
                     ));
                 }
+            }
+        }
+    }
+    for file in rust_files(top)? {
+        let name = file.strip_prefix(top).unwrap_or(&file);
+        for (number, path) in documents_named(&fs::read_to_string(&file)?) {
+            if !top.join(&path).is_file() {
+                let place = format!("{}:{number}", name.display());
+                broken.push(format!("{place} names {path}, which is not there"));
             }
         }
     }
@@ -199,6 +209,21 @@ fn mentions(text: &str) -> Vec<(usize, Mention)> {
     found
 }
 
+/// The documents that comments of a source file name, with their lines.
+fn documents_named(source: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(source.lines()) {
+        let Some((_, comment)) = line.split_once("//") else {
+            continue;
+        };
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        let words = comment.split(|c: char| !is_part(c));
+        let paths = words.filter(|word| word.starts_with("docs/") && word.ends_with(".md"));
+        found.extend(paths.map(|path| (number, path.to_owned())));
+    }
+    found
+}
+
 /// Plain paths only: no globs, placeholders, URLs, options or numbers.
 fn is_path(word: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
@@ -335,6 +360,20 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("README.md:2 names relay/none"), "{error}");
+    }
+
+    #[test]
+    fn a_document_that_a_comment_names_must_exist() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir_all(top.path().join("docs")).unwrap();
+        // Put together here, since this file is checked too.
+        let folder = "docs";
+        let source = format!("/// As `{folder}/a.md` says.\nlet x = \"{folder}/none.md\";\n");
+        fs::write(top.path().join("lib.rs"), source).unwrap();
+        let error = check(top.path()).unwrap_err().to_string();
+        assert!(error.contains("1 broken:\n  lib.rs:1 names "), "{error}");
+        fs::write(top.path().join("docs/a.md"), "").unwrap();
+        check(top.path()).unwrap();
     }
 
     #[test]
