@@ -1,6 +1,5 @@
 //! The store as the rest of the relay sees it: opened once, read by many, written by one.
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use super::bodies::{Bodies, MemoryBodies};
 use super::keys::{self, Entry, Hash, Hasher};
 use super::log::SegmentLog;
 use super::memory::MemoryIndex;
+use super::recovery::FolderLock;
 use super::{Index, StoreError, Writer};
 use crate::policy::Rules;
 
@@ -20,7 +20,7 @@ pub struct EventStore {
     index: Box<dyn Index>,
     hasher: Hasher,
     /// Held as long as the folder is used.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<FolderLock>>,
     /// Set where log and index no longer agree; only a restart brings them together again.
     is_broken: AtomicBool,
 }
@@ -69,12 +69,12 @@ impl EventStore {
         log: SegmentLog,
         index: Box<dyn Index>,
         hasher: Hasher,
-        lock: File,
+        lock: FolderLock,
     ) -> Self {
         Self::new(Kept::Disk(log), index, hasher, Some(lock))
     }
 
-    fn new(bodies: Kept, index: Box<dyn Index>, hasher: Hasher, lock: Option<File>) -> Self {
+    fn new(bodies: Kept, index: Box<dyn Index>, hasher: Hasher, lock: Option<FolderLock>) -> Self {
         Self {
             bodies,
             index,

@@ -51,18 +51,7 @@ pub struct DiskOptions<'a> {
 pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreError> {
     let folder = options.folder;
     make_private(folder)?;
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(folder.join("lock"))?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(
-        |error| match error {
-            rustix::io::Errno::WOULDBLOCK => StoreError::InUse,
-            other => StoreError::Io(other.into()),
-        },
-    )?;
+    let lock = FolderLock::take(folder)?;
     let log_folder = folder.join("log");
     make_private(&log_folder)?;
     let hasher = Hasher::new(&secret(folder, &log_folder)?)?;
@@ -94,6 +83,34 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
         writer,
         warnings,
     })
+}
+
+/// Keeps other servers out of a data folder.
+#[derive(Debug)]
+pub(super) struct FolderLock(File);
+
+impl FolderLock {
+    fn take(folder: &Path) -> Result<Self, StoreError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(folder.join("lock"))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse),
+            Err(error) => Err(StoreError::Io(error.into())),
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked for as long as a child that was just forked
+        // holds a copy of the descriptor. If this fails, closing is what is left.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// How far in the log the index is.
