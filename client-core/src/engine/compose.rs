@@ -131,6 +131,13 @@ impl Turn<'_> {
                 (kinds::TEXT, text.clone())
             }
             (None, Some(file)) => {
+                let is_foreign = matches!(file.cipher, FileCipher::Foreign(_));
+                if is_foreign && file.plain_size > limits::FOREIGN_FILE_BYTES {
+                    return Err(Error::new(
+                        ErrorWord::TooLarge,
+                        "the recipient's client takes files of at most 16 MiB",
+                    ));
+                }
                 let urls = self.upload_urls(file)?;
                 files::tag(file, &urls, &mut tags);
                 let first = urls.first().map(ToString::to_string);

@@ -23,6 +23,8 @@ const NAMED: usize = 100;
 /// Deletions of one author that wait for messages that never came: of contacts, of strangers.
 const WAITING_OF_CONTACT: u64 = 1_000;
 const WAITING_OF_STRANGER: u64 = 50;
+/// The same of all strangers together.
+const WAITING_OF_STRANGERS: u64 = 1_000;
 
 impl Engine {
     /// Deletes a message: text, keys and file rows go here at once.
@@ -335,12 +337,14 @@ impl Turn<'_> {
         members: &std::collections::BTreeSet<PublicKey>,
     ) -> Result<()> {
         let author = opened.author();
-        let bound = if contact.is_accepted || opened.is_self_copy() {
-            WAITING_OF_CONTACT
+        let is_known = contact.is_accepted || opened.is_self_copy();
+        let (of_author, of_strangers) = DeletionRow::of_unknown(self.tx, &author)?;
+        let is_full = if is_known {
+            of_author >= WAITING_OF_CONTACT
         } else {
-            WAITING_OF_STRANGER
+            of_author >= WAITING_OF_STRANGER || of_strangers >= WAITING_OF_STRANGERS
         };
-        if DeletionRow::of_unknown(self.tx, &author)? >= bound {
+        if is_full {
             return Ok(());
         }
         let conversation = self.conversation_of(members.clone())?;

@@ -12,7 +12,7 @@ use wire::relay_url::Origin;
 use wire::{Event, Filter, PublicKey, RelayUrl, VerifiedEvent, kinds, limits};
 
 use crate::engine::io::{Effect, QueryEnd, Role};
-use crate::engine::machine::{Op, Turn};
+use crate::engine::machine::{Engine, Op, Turn};
 use crate::engine::reach::{OwnPlaces, Verdict};
 use crate::engine::send::NO_INBOX;
 use crate::error::Result;
@@ -41,6 +41,8 @@ pub(crate) struct Lookup {
     was_hint_silent: Option<bool>,
     /// It only refreshes what is known: nothing is refused because of it.
     is_refresh: bool,
+    /// How often in a row it was tried without reaching anybody.
+    tries: u32,
 }
 
 /// What a list names: `relay` or `server` tags, in order, each once.
@@ -79,6 +81,17 @@ pub(crate) fn verified_list(bytes: &Bytes, author: &PublicKey, now: u64) -> Opti
     VerifiedEvent::verify(event).ok()
 }
 
+impl Engine {
+    /// When lists of contacts are to be refreshed, in a process that stays.
+    pub(crate) fn next_refresh(&self, store: &rusqlite::Connection) -> Result<Option<u64>> {
+        let is_at_work = !self.run.lookups.is_empty();
+        if self.run.watches.is_empty() || is_at_work {
+            return Ok(None);
+        }
+        store::next_refresh(store)
+    }
+}
+
 impl Turn<'_> {
     /// Starts looking for somebody's lists, unless that is under way.
     pub fn need_lists(&mut self, author: &PublicKey) -> Result<()> {
@@ -99,6 +112,8 @@ impl Turn<'_> {
         if waits || self.run.lookups.contains_key(author) || *author == self.own() {
             return Ok(());
         }
+        let before = self.run.failed_lookups.remove(author);
+        let tries = before.map_or(1, |(tries, _)| tries.saturating_add(1));
         let places = OwnPlaces::load(self.tx)?;
         let own: Vec<(RelayUrl, bool)> = store::own_relays(self.tx)?
             .into_iter()
@@ -127,6 +142,7 @@ impl Turn<'_> {
                 failures: Vec::new(),
                 was_hint_silent: None,
                 is_refresh,
+                tries,
             },
         );
         self.ask(author, hints);
@@ -242,10 +258,10 @@ impl Turn<'_> {
             self.no_list(author, lookup.was_answered)
         } else {
             // Nobody could be asked: the messages wait for the next command.
-            let tries = self.run.failed_lookups.get(author).map_or(0, |(n, _)| *n);
-            let tries = tries.saturating_add(1);
-            let retry_at = self.backoff(tries, 0);
-            self.run.failed_lookups.insert(*author, (tries, retry_at));
+            let retry_at = self.backoff(lookup.tries, 0);
+            self.run
+                .failed_lookups
+                .insert(*author, (lookup.tries, retry_at));
             let detail = lookup.failures.join("; ");
             store::note_lookup(self.tx, author, self.now, self.now, &detail)
         }

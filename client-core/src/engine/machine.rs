@@ -223,6 +223,7 @@ impl Engine {
             store::OutboxRow::next_due(connection)?,
             store::PlaceRow::next_due(connection)?,
             store::MessageRow::next_expiry(connection)?,
+            self.next_refresh(connection)?,
             watches,
             self.renewal(connection)?,
         ];
@@ -343,10 +344,20 @@ impl Turn<'_> {
 
     /// Time has passed.
     fn tick(&mut self) -> Result<()> {
+        self.route_all()?;
+        self.forget_failed_lookups();
         self.expire()?;
         self.renew_leases()?;
         self.refresh_lookups()?;
         self.reconnect()
+    }
+
+    /// Look-ups that reached nobody and that nobody waits for any more are forgotten.
+    fn forget_failed_lookups(&mut self) {
+        let now = self.now;
+        self.run
+            .failed_lookups
+            .retain(|_, (_, retry_at)| *retry_at > now);
     }
 
     /// What follows from everything: envelopes find relays, due rows go out.

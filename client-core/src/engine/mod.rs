@@ -14,7 +14,8 @@
 //! 2. `receive`: bytes -> `Event` -> `VerifiedEvent` -> `Opened`, in a batch, each event apart.
 //! 3. `messages`, `deletion`, `receipts`: by kind of rumor; `expiry` and `files` beside them.
 //!
-//! `contacts`, `lists`, `circles` and `auth` are what the names say; `report` answers questions.
+//! `contacts`, `lists`, `circles` and `auth` are what the names say; `reading` and `report` answer
+//! questions.
 //! [`io`] is the contract with the network. [`Engine`] is the whole of it.
 //!
 //! Every wish and every input is one transaction: intent is stored before an effect is returned,
@@ -36,6 +37,7 @@ mod machine;
 mod messages;
 mod outbox;
 mod reach;
+mod reading;
 mod receipts;
 mod receive;
 mod report;

@@ -60,7 +60,9 @@ impl Engine {
         let mut next = None;
         for op in self.run.ops.values() {
             let lease = match op {
-                Op::Publish { row, .. } => OutboxRow::find(store, *row)?.map(|r| r.lease_until),
+                Op::Publish { row, .. } => OutboxRow::find(store, *row)?
+                    .filter(|r| r.state == RowState::Sending)
+                    .map(|r| r.lease_until),
                 Op::Blob { blob, origin, .. } => {
                     PlaceRow::find(store, blob, origin)?.map(|p| p.lease_until)
                 }

@@ -231,16 +231,20 @@ impl Turn<'_> {
         match opened.rumor().kind() {
             kinds::TEXT | kinds::FILE => self.take_message(relay, opened, &contact),
             kinds::DELETION => self.take_deletion(opened, &contact).map(|()| false),
+            // Whoever got a message of ours is no stranger.
+            kinds::RECEIPT if !contact.is_accepted => self.drop_wrap(relay, opened, "a stranger"),
             kinds::RECEIPT => self.take_receipt(opened).map(|()| false),
             _ => {
                 const KEPT_OF_ONE: u64 = 50;
-                store::note_rumor(self.tx, &author, &id)?;
                 let expires_at = opened.expiration();
-                if expires_at.is_none_or(|at| at > self.now) {
-                    let rumor = opened.rumor();
-                    store::keep_rumor(self.tx, rumor, self.now, expires_at, KEPT_OF_ONE)?;
+                let is_alive = expires_at.is_none_or(|at| at > self.now);
+                let rumor = opened.rumor();
+                if is_alive && store::keep_rumor(self.tx, rumor, self.now, expires_at, KEPT_OF_ONE)?
+                {
+                    store::note_rumor(self.tx, &author, &id)?;
+                    return Ok(false);
                 }
-                Ok(false)
+                self.drop_wrap(relay, opened, "no room for kinds that are not known")
             }
         }
     }
@@ -288,11 +292,7 @@ impl Turn<'_> {
 fn is_ours(error: &Error) -> bool {
     matches!(
         error.word,
-        ErrorWord::DiskFull
-            | ErrorWord::StoreDamaged
-            | ErrorWord::Conflict
-            | ErrorWord::Internal
-            | ErrorWord::Interrupted
+        ErrorWord::DiskFull | ErrorWord::StoreDamaged | ErrorWord::Conflict | ErrorWord::Internal
     )
 }
 

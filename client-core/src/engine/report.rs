@@ -1,20 +1,20 @@
-//! Answers: what was sent, what became of it, what can be read. Built only from what is known.
+//! What became of what was sent or deleted. Built only from what is known.
 
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
-use wire::{EventId, PublicKey, kinds};
+use wire::{EventId, PublicKey};
 
 use crate::engine::machine::{Engine, Op};
 use crate::engine::send::{CANCELLED, EXPIRED, NO_INBOX};
 use crate::error::{Error, ErrorWord, Result};
 use crate::store::{
-    self, BlobState, ContactRow, ConversationRow, DeletionRow, EnvelopeRow, FileRow, JournalRow,
-    MessageRow, OutboxRow, PlaceRow, Purpose, RecipientRow, RowState, SentRow, Store,
+    self, BlobState, DeletionRow, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, Purpose,
+    RecipientRow, RowState, SentRow, Store,
 };
 use crate::view::{
-    ConversationView, DeletedView, ErasedView, EventView, FileView, MessageView, OutboxView,
-    PeerErasedView, RecipientView, RelayOutcome, SentView, StatusView,
+    DeletedView, ErasedView, OutboxView, PeerErasedView, RecipientView, RelayOutcome, SentView,
+    StatusView,
 };
 
 /// How far a command waits.
@@ -201,7 +201,14 @@ fn outcome(row: &OutboxRow) -> RelayOutcome {
     }
 }
 
-fn not_found() -> Error {
+/// The status of one of our messages: the lowest of all recipients.
+pub(crate) fn sent_status(connection: &Connection, sent: &SentRow) -> Result<&'static str> {
+    let fates = Fate::all(connection, sent)?;
+    let lowest = fates.iter().min_by_key(|fate| fate.stage);
+    Ok(lowest.map_or("queued", Fate::status))
+}
+
+pub(crate) fn not_found() -> Error {
     Error::new(ErrorWord::NotFound, "no such message")
 }
 
@@ -393,121 +400,6 @@ impl Engine {
         }))
     }
 
-    /// All conversations that have messages, the newest first.
-    pub fn conversations(&self, store: &Store, now: u64) -> Result<Vec<ConversationView>> {
-        let connection = store.connection();
-        let own = self.public_key();
-        let mut views = Vec::new();
-        for conversation in ConversationRow::all(connection)? {
-            let last = MessageRow::page(connection, &conversation.id, 1, None, now)?.pop();
-            let Some(last) = last else { continue };
-            let others: Vec<&PublicKey> =
-                conversation.members.iter().filter(|m| **m != own).collect();
-            let contact = match others.as_slice() {
-                [one] => ContactRow::find(connection, one)?,
-                _ => None,
-            };
-            let last = self.view(connection, &last)?;
-            views.push(ConversationView {
-                conversation: hex::encode(conversation.id),
-                alias: contact.as_ref().and_then(|contact| contact.alias.clone()),
-                members: others.iter().map(|m| m.to_hex()).collect(),
-                unread: MessageRow::unread(connection, &conversation.id, now)?,
-                request: match others.as_slice() {
-                    [_] => contact.is_none_or(|contact| !contact.is_accepted),
-                    _ => last.request,
-                },
-                last: Some(last),
-            });
-        }
-        Ok(views)
-    }
-
-    /// The newest `limit` messages with somebody, oldest first, and marks them read. With
-    /// `before`, those that stand before it. Nothing where there never was a conversation.
-    pub fn messages(
-        &self,
-        store: &Store,
-        who: &PublicKey,
-        limit: usize,
-        before: Option<EventId>,
-        now: u64,
-    ) -> Result<Vec<MessageView>> {
-        let connection = store.connection();
-        let both = [self.public_key(), *who].into();
-        let Some(conversation) = ConversationRow::of_members(connection, &both)? else {
-            return Ok(Vec::new());
-        };
-        let before = match before {
-            Some(id) => Some(MessageRow::by_id(connection, &id)?.ok_or_else(not_found)?),
-            None => None,
-        };
-        let page = MessageRow::page(connection, &conversation.id, limit, before.as_ref(), now)?;
-        let mut views = Vec::with_capacity(page.len());
-        for message in page {
-            message.mark_read(connection)?;
-            views.push(self.view(connection, &message)?);
-        }
-        Ok(views)
-    }
-
-    /// One message, and marks it read. `not_found` where it is unknown or gone.
-    pub fn message(&self, store: &Store, id: EventId, now: u64) -> Result<MessageView> {
-        let connection = store.connection();
-        let message = MessageRow::by_id(connection, &id)?
-            .filter(|message| message.expires_at.is_none_or(|at| at > now))
-            .ok_or_else(not_found)?;
-        message.mark_read(connection)?;
-        self.view(connection, &message)
-    }
-
-    /// What happened after `seq`, oldest first. A message that is gone meanwhile is named by its
-    /// id alone.
-    pub fn events_after(
-        &self,
-        store: &Store,
-        seq: i64,
-        limit: usize,
-        now: u64,
-    ) -> Result<Vec<EventView>> {
-        let connection = store.connection();
-        let mut views = Vec::new();
-        for row in JournalRow::after(connection, seq, limit)? {
-            let kind = match row.kind.as_str() {
-                "receipt" => "receipt",
-                "delete" => "delete",
-                "expire" => "expire",
-                "request" => "request",
-                _ => "message",
-            };
-            let message = match (&row.rumor, kind) {
-                (Some(id), "message" | "request") => MessageRow::by_id(connection, id)?
-                    .filter(|message| message.expires_at.is_none_or(|at| at > now)),
-                _ => None,
-            };
-            let message = match message {
-                Some(message) => Some(self.view(connection, &message)?),
-                None => None,
-            };
-            views.push(EventView {
-                seq: row.seq,
-                kind,
-                id: match &message {
-                    Some(_) => None,
-                    None => row.rumor.map(|id| id.to_hex()),
-                },
-                message,
-                status: row.status,
-            });
-        }
-        Ok(views)
-    }
-
-    /// The number of the newest happening; 0 where nothing happened yet.
-    pub fn newest_event(&self, store: &Store) -> Result<i64> {
-        JournalRow::newest(store.connection())
-    }
-
     /// Everything that waits to be sent, uploads and removals of files too.
     pub fn outbox(&self, store: &Store) -> Result<Vec<OutboxView>> {
         let connection = store.connection();
@@ -562,58 +454,6 @@ impl Engine {
             });
         }
         Ok(views)
-    }
-
-    fn view(&self, connection: &Connection, message: &MessageRow) -> Result<MessageView> {
-        let contact = ContactRow::find(connection, &message.author)?;
-        let file = FileRow::find(connection, &message.id)?;
-        let is_voice = file.as_ref().is_some_and(|f| f.mime.starts_with("audio/"));
-        let status = if message.is_own {
-            match SentRow::find(connection, &message.id)? {
-                Some(sent) => {
-                    let fates = Fate::all(connection, &sent)?;
-                    let lowest = fates.iter().min_by_key(|fate| fate.stage);
-                    lowest.map_or("queued", Fate::status)
-                }
-                None => "queued",
-            }
-        } else {
-            "received"
-        };
-        let is_accepted = contact.as_ref().is_some_and(|c| c.is_accepted);
-        Ok(MessageView {
-            seq: message.seq,
-            id: message.id.to_hex(),
-            circle: self.config.circle_name.clone(),
-            conversation: hex::encode(message.conversation),
-            direction: if message.is_own { "out" } else { "in" },
-            from: message.author.to_hex(),
-            from_alias: contact.and_then(|contact| contact.alias),
-            kind: match (message.kind, is_voice) {
-                (kinds::FILE, true) => "voice",
-                (kinds::FILE, false) => "file",
-                _ => "text",
-            },
-            text: message.text.clone(),
-            files: file
-                .map(|file| FileView {
-                    name: file.name,
-                    size: file.plain_size,
-                    mime: file.mime,
-                    sha256: file.plain_hash.map(|hash| hash.to_hex()),
-                })
-                .into_iter()
-                .collect(),
-            sent_at: message.claimed_at,
-            received_at: message.received_at,
-            expires_at: message.expires_at,
-            reply_to: message.reply_to.map(|id| id.to_hex()),
-            reactions: Vec::new(),
-            edited: false,
-            status,
-            request: !message.is_own && !is_accepted,
-            forward_secret: message.protection > 0,
-        })
     }
 
     /// Whether some operation of this message is unanswered, its self-copy included.

@@ -17,6 +17,13 @@ impl From<rusqlite::Error> for Error {
                 "another process is using the store; nothing was changed",
             )
             .hint("try again when the other command has ended"),
+            // Of what was written, not of the store: one event of a batch, for example.
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+                Self::new(
+                    ErrorWord::Integrity,
+                    format!("the store refused it: {error}"),
+                )
+            }
             Some(ErrorCode::CannotOpen) => {
                 Self::new(ErrorWord::NotFound, "the store cannot be opened")
             }

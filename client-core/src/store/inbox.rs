@@ -164,8 +164,9 @@ pub(crate) fn drop_pending(connection: &Connection, id: &EventId) -> Result<()> 
     Ok(())
 }
 
-/// Drops pending wraps whose outer expiry or `oldest` arrival has passed, and refusals beyond
-/// `cap`: those would be looked at again if a relay still had them, which is all the harm.
+/// Drops pending wraps whose outer expiry or `oldest` arrival has passed, and what is remembered
+/// of refused and unwanted wraps beyond `cap`: those would be looked at again if a relay still
+/// had them, which is all the harm.
 pub(crate) fn bound(connection: &Connection, now: u64, oldest: u64, cap: u64) -> Result<()> {
     connection
         .prepare_cached("DELETE FROM pending_wraps WHERE expires_at <= ?1 OR received_at < ?2")?
@@ -173,7 +174,8 @@ pub(crate) fn bound(connection: &Connection, now: u64, oldest: u64, cap: u64) ->
     connection
         .prepare_cached(
             "DELETE FROM wraps WHERE wrap_id IN (SELECT wrap_id FROM wraps \
-             WHERE outcome = 'refused' ORDER BY seen_at DESC, wrap_id LIMIT -1 OFFSET ?1)",
+             WHERE outcome IN ('refused', 'dropped') \
+             ORDER BY seen_at DESC, wrap_id LIMIT -1 OFFSET ?1)",
         )?
         .execute([int(cap)])?;
     Ok(())

@@ -206,3 +206,14 @@ pub(crate) fn lookups_due(connection: &Connection, now: u64) -> Result<Vec<Publi
     let rows = statement.query_map([int(now)], |row| row.get(0).map(PublicKey::from_bytes))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
+
+/// When the next of them is due.
+pub(crate) fn next_refresh(connection: &Connection) -> Result<Option<u64>> {
+    let next: Option<i64> = connection.query_row(
+        "SELECT min(l.refresh_at) FROM lookups l JOIN contacts c ON c.pubkey = l.pubkey \
+         WHERE c.is_accepted = 1 AND c.is_blocked = 0",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(next.map(uint))
+}

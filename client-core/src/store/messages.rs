@@ -250,21 +250,22 @@ pub(crate) fn is_known_rumor(
         .exists(params![author.as_bytes(), id.as_bytes()])?)
 }
 
-/// Keeps a rumor of an unknown kind, at most `cap` of one author and 20 times that of all.
+/// Keeps a rumor of an unknown kind, at most `cap` of one author and 20 times that of all. Gives
+/// false where that is reached.
 pub(crate) fn keep_rumor(
     connection: &Connection,
     rumor: &Rumor,
     now: u64,
     expires_at: Option<u64>,
     cap: u64,
-) -> Result<()> {
+) -> Result<bool> {
     let (of_author, of_all): (i64, i64) = connection
         .prepare_cached("SELECT count(*) FILTER (WHERE author = ?1), count(*) FROM kept_rumors")?
         .query_row([rumor.author().as_bytes()], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     if uint(of_author) >= cap || uint(of_all) >= cap.saturating_mul(20) {
-        return Ok(());
+        return Ok(false);
     }
     connection
         .prepare_cached(
@@ -279,7 +280,7 @@ pub(crate) fn keep_rumor(
             int(now),
             opt_int(expires_at)
         ])?;
-    Ok(())
+    Ok(true)
 }
 
 /// Erases kept rumors that have expired, and those that an author took back.

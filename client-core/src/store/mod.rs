@@ -43,8 +43,8 @@ pub(crate) use inbox::{
 };
 pub(crate) use journal::{JournalRow, note};
 pub(crate) use lists::{
-    OwnList, PeerList, ServerKind, lookup_detail, lookups_due, note_lookup, own_file_servers,
-    own_relays,
+    OwnList, PeerList, ServerKind, lookup_detail, lookups_due, next_refresh, note_lookup,
+    own_file_servers, own_relays,
 };
 pub(crate) use messages::{MessageRow, drop_kept_rumors, is_known_rumor, keep_rumor, note_rumor};
 pub(crate) use outbox::{
@@ -105,6 +105,7 @@ impl Store {
             .mode(0o600)
             .open(path)?;
         let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
         // SQLCipher would write its own log to stderr; our errors say what there is to say.
         connection.execute_batch("PRAGMA cipher_log_level = NONE")?;
         let hex = Zeroizing::new(hex::encode(key.expose_secret_bytes()));

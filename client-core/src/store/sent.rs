@@ -244,14 +244,17 @@ impl DeletionRow {
         Ok(())
     }
 
-    /// How many deletions of an author wait for a message that never came here.
-    pub fn of_unknown(connection: &Connection, author: &PublicKey) -> Result<u64> {
-        let count: i64 = connection
+    /// How many deletions wait for a message that never came here: of one author, and of all
+    /// authors who are not accepted.
+    pub fn of_unknown(connection: &Connection, author: &PublicKey) -> Result<(u64, u64)> {
+        let (of_author, of_strangers): (i64, i64) = connection
             .prepare_cached(
-                "SELECT count(*) FROM deletions d WHERE d.author = ?1 AND NOT EXISTS \
+                "SELECT count(*) FILTER (WHERE author = ?1), count(*) FILTER (WHERE NOT EXISTS \
+                 (SELECT 1 FROM contacts c WHERE c.pubkey = d.author AND c.is_accepted = 1)) \
+                 FROM deletions d WHERE NOT EXISTS \
                  (SELECT 1 FROM known_rumors k WHERE k.author = d.author AND k.id = d.id)",
             )?
-            .query_row([author.as_bytes()], |row| row.get(0))?;
-        Ok(uint(count))
+            .query_row([author.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok((uint(of_author), uint(of_strangers)))
     }
 }
