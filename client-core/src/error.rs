@@ -173,9 +173,10 @@ impl std::error::Error for Error {}
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         let word = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorWord::DiskFull
-            }
+            // A limit on the size of files (EFBIG) leaves no more room than a full disk does.
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => ErrorWord::DiskFull,
             std::io::ErrorKind::NotFound => ErrorWord::NotFound,
             _ => ErrorWord::Internal,
         };
