@@ -23,6 +23,7 @@ pub use global::Global;
     about = "A private messenger on relays you choose",
     after_help = "Start with `sotto demo` to see it work, or `sotto init --relay URL` for an account.",
     arg_required_else_help = true,
+    args_override_self = true,
     disable_help_flag = true
 )]
 pub struct Cli {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use client_core::Result;
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 /// An event as a relay stores it.
@@ -26,6 +27,12 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
+    /// Bytes of its JSON.
+    pub fn size(&self) -> u64 {
+        let json = serde_json::to_string(self).map_or(0, |json| json.len());
+        u64::try_from(json).unwrap_or(u64::MAX)
+    }
+
     /// The recipient that it names, if it names one.
     pub fn recipient(&self) -> Option<&str> {
         self.tags.iter().find_map(|tag| match tag.as_slice() {
@@ -74,7 +81,7 @@ pub fn holds(folder: &Path, needle: &[u8]) -> Result<bool> {
 
 /// Whether `bytes` hold `needle`.
 pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle)
+    memmem::find(bytes, needle).is_some()
 }
 
 /// Every event in a relay's files, by looking for its JSON: no index is asked, and nothing that
@@ -83,7 +90,7 @@ pub fn events(folder: &Path) -> Result<BTreeSet<StoredEvent>> {
     let mut found = BTreeSet::new();
     for (_, bytes) in files(folder)? {
         let mut rest = bytes.as_slice();
-        while let Some(start) = rest.windows(2).position(|pair| pair == b"{\"") {
+        while let Some(start) = memmem::find(rest, b"{\"") {
             let (_, from) = rest.split_at_checked(start).unwrap_or((&[], &[]));
             let mut reader = serde_json::Deserializer::from_slice(from).into_iter::<StoredEvent>();
             let event = reader.next();
@@ -100,18 +107,15 @@ pub fn events(folder: &Path) -> Result<BTreeSet<StoredEvent>> {
     Ok(found)
 }
 
-/// Every blob in a file server's folder: the files that are named by a hash.
+/// Every blob in a file server's folder: the files that are named by a hash alone.
 pub fn blobs(folder: &Path) -> Result<BTreeSet<StoredBlob>> {
     let mut found = BTreeSet::new();
     for (path, bytes) in files(folder)? {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or("");
-        let hash = name.split('.').next().unwrap_or("");
-        if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.unwrap_or_default();
+        if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
             found.insert(StoredBlob {
-                hash: hash.to_owned(),
+                hash: name.to_owned(),
                 size: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             });
         }

@@ -25,7 +25,7 @@ pub async fn play(stage: &mut Stage, show: &mut Transcript<'_>) -> Result<()> {
     show.act("What the servers saw");
     let events = disk::events(&stage.relay_data)?;
     let blobs = disk::blobs(&stage.files_data)?;
-    show.show(table(&events, &blobs, stage));
+    show.show_table(table(&events, &blobs, stage));
 
     let people = [&stage.alice.account.pubkey, &stage.bob.account.pubkey];
     let wraps: Vec<_> = events.iter().filter(|event| event.kind == WRAP).collect();
@@ -71,8 +71,16 @@ fn table(events: &BTreeSet<StoredEvent>, blobs: &BTreeSet<StoredBlob>, stage: &S
     let head = Line::new()
         .to_column(3)
         .add(Look::Strong, "relay")
-        .to_column(12)
-        .dim("kind   bytes    time it claims  author         for");
+        .to_column(WHAT)
+        .dim("what")
+        .to_column(SIZE)
+        .dim("bytes")
+        .to_column(TIME)
+        .dim("time it claims")
+        .to_column(AUTHOR)
+        .dim("signed by")
+        .to_column(FOR)
+        .dim("for");
     let mut text = Text::new().line(head);
     for event in by_time {
         let name = |key: &str| match key {
@@ -80,30 +88,57 @@ fn table(events: &BTreeSet<StoredEvent>, blobs: &BTreeSet<StoredBlob>, stage: &S
             key if key == stage.bob.account.pubkey => "Bob's key".to_owned(),
             key => format!("{}…", key.get(..10).unwrap_or(key)),
         };
-        let bytes = u64::try_from(event.content.len()).unwrap_or(u64::MAX);
         let line = Line::new()
-            .to_column(12)
-            .plain(event.kind.to_string())
-            .to_column(19)
-            .plain(size(bytes))
-            .to_column(28)
+            .to_column(WHAT)
+            .plain(kind(event.kind))
+            .to_column(SIZE)
+            .plain(size(event.size()))
+            .to_column(TIME)
             .dim(clock.moment(event.created_at))
-            .to_column(44)
+            .to_column(AUTHOR)
             .plain(name(&event.pubkey))
-            .to_column(59)
+            .to_column(FOR)
             .plain(event.recipient().map(name).unwrap_or_default());
         text = text.line(line);
     }
     let head = Line::new()
         .to_column(3)
         .add(Look::Strong, "files")
-        .to_column(12)
-        .dim("bytes    SHA-256 of the ciphertext");
+        .to_column(WHAT)
+        .dim("what")
+        .to_column(SIZE)
+        .dim("bytes")
+        .to_column(TIME)
+        .dim("SHA-256 of it");
     text = text.line(head);
     for blob in blobs {
         let hash = blob.hash.get(..32).unwrap_or(&blob.hash);
-        let line = Line::new().to_column(12).plain(size(blob.size));
-        text = text.line(line.to_column(21).plain(format!("{hash}…")));
+        let line = Line::new()
+            .to_column(WHAT)
+            .plain("ciphertext")
+            .to_column(SIZE)
+            .plain(size(blob.size))
+            .to_column(TIME)
+            .plain(format!("{hash}…"));
+        text = text.line(line);
     }
     text
+}
+
+// Where the columns begin.
+const WHAT: usize = 10;
+const SIZE: usize = 30;
+const TIME: usize = 39;
+const AUTHOR: usize = 55;
+const FOR: usize = 69;
+
+fn kind(kind: u16) -> String {
+    let name = match kind {
+        WRAP => "sealed envelope",
+        10050 => "inbox relays",
+        10063 => "file servers",
+        30078 => "circles, sealed",
+        _ => "event",
+    };
+    format!("{name} {kind}")
 }

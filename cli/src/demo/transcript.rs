@@ -9,7 +9,7 @@ use crate::printer::text::{Line, Look, Text};
 use crate::printer::{Mode, Printer};
 
 /// Columns of a step's name, so that the details line up.
-const NAME_COLUMNS: usize = 46;
+const NAME_COLUMNS: usize = 54;
 
 /// Prints the acts and counts what held.
 pub struct Transcript<'a> {
@@ -53,7 +53,7 @@ impl<'a> Transcript<'a> {
             .dim(number)
             .to_column(3)
             .add(Look::Strong, title);
-        self.show(Text::new().line(Line::new()).line(title));
+        self.print(Text::new().line(Line::new()).line(title));
     }
 
     /// Somebody says something.
@@ -64,11 +64,21 @@ impl<'a> Transcript<'a> {
             .dim(" → ")
             .add(Look::Link, to)
             .plain(format!("  “{words}”"));
-        self.show(Text::new().line(line));
+        self.print(Text::new().line(line));
     }
 
     /// Something to look at, below the steps.
     pub fn show(&mut self, text: Text) {
+        let text = text.indented(5);
+        self.print(text);
+    }
+
+    /// A table that has its own margin.
+    pub fn show_table(&mut self, text: Text) {
+        self.print(text);
+    }
+
+    fn print(&mut self, text: Text) {
         if self.printer.mode() == Mode::Text {
             // A reader who has left needs no more lines; the exit code still tells.
             let _ = self.printer.text(&text);
@@ -112,7 +122,7 @@ impl<'a> Transcript<'a> {
         } else {
             line.to_column(NAME_COLUMNS).dim(detail)
         };
-        self.show(Text::new().line(line));
+        self.print(Text::new().line(line));
     }
 
     /// An act could not go on.
@@ -137,7 +147,7 @@ impl<'a> Transcript<'a> {
                 .add(Look::Bad, format!("{} steps failed", self.failed))
                 .dim(format!(", {} held, in {seconds}.", self.held))
         };
-        self.show(Text::new().line(Line::new()).line(line));
+        self.print(Text::new().line(Line::new()).line(line));
         (self.held, self.failed)
     }
 }

@@ -1,12 +1,12 @@
 //! A message and its file that vanish at both ends and on both servers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use client_core::Result;
 use client_core::client::SendRequest;
 
 use super::stage::{Stage, full};
-use super::transcript::Transcript;
+use super::transcript::{Transcript, took};
 use super::{disk, photo, probe};
 use crate::internal;
 
@@ -64,12 +64,13 @@ pub async fn play(stage: &mut Stage, show: &mut Transcript<'_>) -> Result<()> {
 
     // The next command of Alice's that touches the network erases what the servers hold.
     stage.alice.sync().await?;
+    let erasing = Instant::now();
     let is_wiped =
         probe::within_a_minute(async || disk::is_free_of(&stage.relay_data, &events)).await?;
     show.step(
         "the relay's disk holds none of it",
         is_wiped,
-        "read behind the relay's back",
+        took("read behind the relay's back", erasing),
     );
     let is_gone = probe::within_a_minute(async || {
         let left = disk::blobs(&stage.files_data)?;

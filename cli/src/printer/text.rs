@@ -132,6 +132,18 @@ impl Text {
         self
     }
 
+    /// The same, `columns` further to the right.
+    pub fn indented(self, columns: usize) -> Self {
+        let space = || Line::new().plain(" ".repeat(columns));
+        Self {
+            lines: self
+                .lines
+                .into_iter()
+                .map(|line| space().join(line))
+                .collect(),
+        }
+    }
+
     /// Appends other lines.
     pub fn and(mut self, other: Self) -> Self {
         self.lines.extend(other.lines);

@@ -5,7 +5,13 @@ use crate::support::{Person, World, as_str, has};
 fn sends_file(world: &World, from: &Person, to: &str, name: &str, bytes: &[u8]) -> String {
     let file = world.file("to-send", bytes);
     let sent = from
-        .run(["send", to, "--file", as_str(&file), "--name", name])
+        .run([
+            "send",
+            to,
+            "--file",
+            as_str(&file),
+            &format!("--name={name}"),
+        ])
         .object();
     sent["id"].as_str().unwrap().to_owned()
 }
