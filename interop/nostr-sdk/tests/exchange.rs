@@ -196,6 +196,73 @@ async fn the_deletion_secret_in_the_self_copy_is_ignored_by_nostr_sdk() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_deleted_for_everyone_is_taken_from_the_relay_and_nostr_sdk_is_told() -> Result<()>
+{
+    let (_world, anna, anna_key, ben) = anna_and_ben().await?;
+    anna.json(&["contact", "add", &ben.npub()?, "--alias", "ben"])?;
+    let sent = anna.json(&["send", "ben", "a slip of the tongue"])?;
+    let id = text(&sent, "id")?;
+    let before = ben.wraps().await?;
+    assert_eq!(before.len(), 1);
+
+    let deleted = anna.json(&["message", "delete", id, "--for-everyone"])?;
+    assert_eq!(deleted["relays"][0]["erased"], true);
+    assert_eq!(deleted["peers"][0]["confirmed"], false);
+    let after = ben.wraps().await?;
+    assert!(after.iter().all(|wrap| wrap.id != before[0].id));
+    let inbox = ben.inbox().await?;
+    assert_eq!(inbox.len(), 1);
+    assert_eq!(inbox[0].sender, anna_key);
+    assert_eq!(inbox[0].rumor.kind, Kind::EventDeletion);
+    assert_eq!(file::tag(&inbox[0].rumor, "e")?, id);
+    ben.leave().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_by_nostr_sdk_is_honoured_for_its_authors_message_only() -> Result<()> {
+    let (_world, anna, anna_key, ben) = anna_and_ben().await?;
+    anna.json(&["contact", "add", &ben.npub()?, "--alias", "ben"])?;
+    let own = anna.json(&["send", "ben", "Anna's"])?;
+    ben.send_text(anna_key, "Ben's").await?;
+    let messages = anna.messages("ben")?;
+    assert_eq!(messages.len(), 2);
+    let of_ben = messages
+        .iter()
+        .find(|message| message["direction"] == "in")
+        .context("Ben's message")?;
+
+    for id in [text(of_ben, "id")?, text(&own, "id")?] {
+        let deletion = EventBuilder::new(Kind::EventDeletion, "")
+            .tags([Tag::public_key(anna_key), Tag::parse(["e", id])?])
+            .build(ben.pubkey());
+        ben.send_rumor(anna_key, deletion).await?;
+    }
+    let messages = anna.messages("ben")?;
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0]["text"], "Anna's");
+    ben.leave().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vanishing_message_bears_its_second_inside_and_a_later_one_outside() -> Result<()> {
+    let (_world, anna, _, ben) = anna_and_ben().await?;
+    anna.json(&["contact", "add", &ben.npub()?, "--alias", "ben"])?;
+    let sent = anna.json(&["send", "ben", "for an hour", "--expire", "1h"])?;
+    let exact = sent["expires_at"].as_u64().context("a time")?;
+
+    let inbox = ben.inbox().await?;
+    let inside: u64 = file::tag(&inbox[0].rumor, "expiration")?.parse()?;
+    assert_eq!(inside, exact);
+    let wraps = ben.wraps().await?;
+    let outside = wraps[0].tags.expiration().context("the wrap expires")?;
+    assert!(outside.as_secs() > exact, "never earlier");
+    ben.leave().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_people_with_nostr_sdk_can_use_our_servers_alone() -> Result<()> {
     let world = World::start()?;
     let (ben, cleo) = (
