@@ -9,7 +9,8 @@
 //! 3. [`store`]: what is remembered, in SQLCipher; one input is one transaction.
 //! 4. [`runtime`]: effects become network, and the network's answers become inputs.
 //! 5. [`home`]: the folder: the lock, the tries, the circles' table.
-//! 6. [`view`]: plain read models, in the shape of the command line's objects; [`error`]: the
+//! 6. [`media`]: taking place and camera out of pictures before they are sent.
+//! 7. [`view`]: plain read models, in the shape of the command line's objects; [`error`]: the
 //!    stable words.
 
 pub mod client;
@@ -22,8 +23,8 @@ pub mod runtime;
 pub mod store;
 pub mod view;
 
-pub use error::{Error, ErrorWord, Result};
 /// What a face needs to name people, places and secrets, so that it imports this crate alone.
 pub use crypto::SecretText;
+pub use error::{Error, ErrorWord, Result};
 pub use wire::relay_url::Origin;
 pub use wire::{Link, PublicKey, RelayUrl, limits};

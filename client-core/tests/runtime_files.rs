@@ -1,5 +1,17 @@
 //! Transfers to and from a file server, against servers that behave, lie, stall and break.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{Read as _, Seek as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,18 @@
 //! The socket to a relay, against relays that behave, lie, stall and break.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::result_large_err,
+    reason = "a test fails by panicking, and one error type is another crate's"
+)]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,7 +150,10 @@ impl Link {
     async fn publish_and_wait(&mut self, event: &Event) -> PublishOutcome {
         self.publish(1, event);
         match self.next().await {
-            Input::Published { op, outcome } if op == OpId(1) => outcome,
+            Input::Published {
+                op: OpId(1),
+                outcome,
+            } => outcome,
             other => panic!("{other:?}"),
         }
     }

@@ -219,10 +219,6 @@ fn decrypt(plan: &FilePlan, ciphertext: &mut File, out: &mut dyn Write) -> Resul
     Ok((size, hash))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "map_err hands the error over"
-)]
 fn damaged(error: FileError) -> Error {
     Error::new(ErrorWord::Integrity, error.to_string())
 }

@@ -221,10 +221,8 @@ impl Driver {
     pub async fn next_input(&mut self, deadline: Instant) -> Option<Input> {
         // Transfers that ended; links end only with the driver.
         while self.tasks.try_join_next().is_some() {}
-        match tokio::time::timeout_at(deadline, self.inputs.recv()).await {
-            Ok(input) => input,
-            Err(_) => None,
-        }
+        let input = tokio::time::timeout_at(deadline, self.inputs.recv()).await;
+        input.ok().flatten()
     }
 
     /// An answer that is there already.

@@ -250,7 +250,9 @@ impl FileLink {
         }
         file.flush().await.map_err(local)?;
         if size.is_some_and(|size| have < size) {
-            return broken(&mut file, "the file server sent only a part").await;
+            // The answer was whole and the blob is not: the server's copy is cut off.
+            restart(&mut file, &mut hasher, &mut have).await?;
+            return Err(DownloadError::Integrity);
         }
         if Sha256::from_bytes(hasher.clone().finalize().into()) != url.hash {
             restart(&mut file, &mut hasher, &mut have).await?;
@@ -570,10 +572,6 @@ async fn broken(file: &mut tokio::fs::File, why: &str) -> Result<u64, DownloadEr
     Err(DownloadError::Unreachable(why.to_owned()))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "map_err hands the error over"
-)]
 fn local(error: io::Error) -> DownloadError {
     let is_full = matches!(
         error.kind(),
