@@ -16,7 +16,7 @@
 //! that every index passes.
 
 pub mod bodies;
-mod compaction;
+pub mod compaction;
 pub mod contract;
 pub mod events;
 pub mod fjall;
