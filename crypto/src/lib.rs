@@ -4,7 +4,7 @@
 //!
 //! 1. [`identity`]: the seed words, and the keys that come from them, each a type of its own.
 //! 2. [`content_key`]: what two keys share, and NIP-44 encryption under it.
-//! 3. A message sent: [`seal`] signs it and hides who wrote it, [`gift_wrap`] hides who sealed it
+//! 3. A message sent: [`mod@seal`] signs it and hides who wrote it, [`gift_wrap`] hides who sealed it
 //!    under a key used once, [`expiry`] hides when exactly it vanishes.
 //! 4. A message received: [`open`] is the only door to an [`Opened`] message, in two stages.
 //! 5. [`deletion`]: the random secret of each message from which its one-time keys come, so that

@@ -1,10 +1,10 @@
 //! The repository's tasks: `cargo xtask <task>`.
 //!
-//! - [`test`]: everything that must hold before a change lands. Continuous integration runs the
+//! - [`mod@test`]: everything that must hold before a change lands. Continuous integration runs the
 //!   same command, so what passes here passes there.
 //! - [`layers`] and [`docs`]: what the compiler cannot check: who may import whom, and whether
 //!   the documents still name files and tests that exist.
-//! - [`bench`]: the figures, in one table.
+//! - [`mod@bench`]: the figures, in one table.
 //! - [`audit`]: known vulnerabilities of what we link.
 
 #![allow(

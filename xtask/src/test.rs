@@ -45,6 +45,24 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
             "warnings",
         ]),
     )?;
+    // Links between items are how the code is read; private ones count as much.
+    steps.command(
+        "documentation of the code",
+        cargo()
+            .current_dir(top)
+            .args([
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+                "--quiet",
+            ])
+            .env(
+                "RUSTDOCFLAGS",
+                "-D warnings -A rustdoc::private_intra_doc_links \
+                 -A rustdoc::redundant_explicit_links",
+            ),
+    )?;
     // Stories start the real programs, and so do the foreign clients.
     steps.command(
         "programs",
