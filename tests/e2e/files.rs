@@ -97,11 +97,29 @@ async fn a_hostile_file_name_stays_in_the_folder() {
     }
 }
 
+/// A file server that answers every GET with these bytes.
+async fn lying_server(body: Vec<u8>) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 8_192];
+            let _ = stream.read(&mut request).await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(&body).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, task)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_or_truncated_blob_is_noticed_and_leaves_no_file() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let mut files = world.files("a").await;
+    let files = world.files("a").await;
     let anna = world.person("anna", &[&relay], &[&files]).await;
     let ben = world.person("ben", &[&relay], &[&files]).await;
     anna.knows(&ben, "ben");
@@ -109,22 +127,34 @@ async fn a_damaged_or_truncated_blob_is_noticed_and_leaves_no_file() {
     let path = write(world.folder(), "plain", &noise(200_000));
     let sent = anna.file("ben", &path).await;
     ben.sync().await;
-    let blob = largest_file(&files.data);
-    let good = std::fs::read(&blob).unwrap();
+    let good = std::fs::read(largest_file(&files.data)).unwrap();
     let mut flipped = good.clone();
     flipped[100_000] ^= 1;
-    for bad in [&flipped[..], &good[..good.len() - 1], &good[..70_000], &[]] {
-        files.stop().await;
-        std::fs::write(&blob, bad).unwrap();
-        files.start().await;
+    let mut longer = good.clone();
+    longer.push(0);
+    for bad in [
+        &flipped[..],
+        &longer,
+        &good[..good.len() - 1],
+        &good[..70_000],
+        &[],
+    ] {
+        let (address, server) = lying_server(bad.to_vec()).await;
+        files.tap.lead_to(address);
         let inbox = tempfile::tempdir_in(world.folder()).unwrap();
         let error = ben.fetch(&sent.id, inbox.path()).await.unwrap_err();
-        assert_eq!((word(&error), error.exit), ("integrity", 11), "{error:?}");
+        assert_eq!(
+            (word(&error), error.exit),
+            ("integrity", 11),
+            "{} bytes: {error:?}",
+            bad.len()
+        );
         assert_eq!(
             std::fs::read_dir(inbox.path()).unwrap().count(),
             0,
             "a half file was left"
         );
+        server.abort();
     }
 }
 

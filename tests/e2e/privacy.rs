@@ -88,7 +88,7 @@ fn check_requests(socket: &Seen, accounts: &[&str]) {
     );
 }
 
-/// Every string of 16 characters or more that a connection carried, from both sides.
+/// Every string of 16 characters or more that the client said.
 fn strings(seen: &[Seen]) -> BTreeSet<String> {
     fn collect(value: &Value, into: &mut BTreeSet<String>) {
         match value {
@@ -102,7 +102,7 @@ fn strings(seen: &[Seen]) -> BTreeSet<String> {
     }
     let mut all = BTreeSet::new();
     for socket in seen {
-        for text in socket.sent.iter().chain(&socket.received) {
+        for text in &socket.sent {
             if let Ok(value) = serde_json::from_str::<Value>(text) {
                 collect(&value, &mut all);
             }

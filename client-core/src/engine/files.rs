@@ -67,6 +67,8 @@ const URLS: usize = 5;
 const MIME_BYTES: usize = 127;
 /// A token lives between these, seconds.
 const TOKEN_SECONDS: std::ops::RangeInclusive<u64> = 300..=600;
+/// What one-shot aes-gcm adds to a file.
+const GCM_TAG_BYTES: u64 = 16;
 /// Tries of one upload or removal before the server counts as unwilling.
 const SERVER_ERRORS: u32 = 8;
 
@@ -150,6 +152,8 @@ pub(crate) fn tag(file: &SpooledFile, urls: &[BlobUrl], tags: &mut Tags) {
     put("x", file.blob.to_hex());
     put("ox", file.plain_hash.to_hex());
     put("size", file.cipher_size.to_string());
+    // Padding hides the file's own size from servers, not from the recipient.
+    put("osize", file.plain_size.to_string());
     put("name", file.name.clone());
     for url in urls.iter().skip(1) {
         put("fallback", url.to_string());
@@ -180,7 +184,7 @@ pub(crate) fn read(rumor: &Rumor) -> Result<(FileRow, FileCipher)> {
         tags.value(name)
             .and_then(|text| Sha256::from_hex(text).ok())
     };
-    let number = |name: &str| tags.value(name).and_then(|text| text.parse().ok());
+    let number = |name: &str| tags.value(name).and_then(|text| text.parse::<u64>().ok());
     let blob = hash("x").ok_or_else(missing("hash"))?;
     let mut urls = vec![rumor.content().to_owned()];
     urls.extend(tags.values("fallback").map(str::to_owned));
@@ -193,12 +197,17 @@ pub(crate) fn read(rumor: &Rumor) -> Result<(FileRow, FileCipher)> {
     }
     let mime = tags.value("file-type").or(tags.value("m"));
     let name = tags.value("name").unwrap_or("file");
+    let cipher_size = number("size").filter(|size| *size <= limits::FILE_BYTES.saturating_mul(2));
+    let plain_size = number("osize").or(match cipher {
+        FileCipher::Foreign(_) => cipher_size.and_then(|size| size.checked_sub(GCM_TAG_BYTES)),
+        FileCipher::Stream(_) => None,
+    });
     let row = FileRow {
         message: rumor.id(),
         author: rumor.author(),
         blob,
-        cipher_size: number("size").filter(|size| *size <= limits::FILE_BYTES.saturating_mul(2)),
-        plain_size: None,
+        cipher_size,
+        plain_size: plain_size.filter(|size| *size <= limits::FILE_BYTES),
         plain_hash: hash("ox"),
         name: cut(name, limits::FILE_NAME_BYTES),
         mime: cut(mime.unwrap_or("application/octet-stream"), MIME_BYTES),
@@ -525,5 +534,107 @@ impl Turn<'_> {
             self.effects.push(Effect::Unspool { blob });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::{EventDraft, kinds};
+
+    fn message(tags: &[(&str, &str)], content: &str) -> Rumor {
+        Rumor::new(EventDraft {
+            pubkey: PublicKey::from_bytes([1; 32]),
+            created_at: 1,
+            kind: kinds::FILE,
+            tags: tags.iter().map(|(n, v)| Tag::new([*n, *v])).collect(),
+            content: content.into(),
+        })
+    }
+
+    /// As other NIP-17 clients write it: base64 key, 16-byte nonce, no name, a path with an
+    /// extension.
+    #[test]
+    fn another_clients_file_message_is_read() {
+        let blob = "ab".repeat(32);
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        let nonce = "00112233445566778899aabbccddeeff";
+        let url = format!("https://cdn.example/{blob}.jpg");
+        let rumor = message(
+            &[
+                ("file-type", "image/jpeg"),
+                ("encryption-algorithm", "aes-gcm"),
+                ("decryption-key", key),
+                ("decryption-nonce", nonce),
+                ("x", &blob),
+                ("size", "1234"),
+            ],
+            &url,
+        );
+        let (row, cipher) = read(&rumor).unwrap();
+        assert!(matches!(cipher, FileCipher::Foreign(_)));
+        assert_eq!(
+            (row.name.as_str(), row.mime.as_str()),
+            ("file", "image/jpeg")
+        );
+        assert_eq!(row.cipher_size, Some(1_234));
+        assert_eq!(row.urls, [format!("https://cdn.example/{blob}")]);
+    }
+
+    #[test]
+    fn addresses_of_another_blob_are_left_out() {
+        let blob = "ab".repeat(32);
+        let key = "11".repeat(32);
+        let nonce = "22".repeat(19);
+        let other = format!("https://evil.example/{}", "cd".repeat(32));
+        let rumor = message(
+            &[
+                ("encryption-algorithm", "xchacha20poly1305-stream"),
+                ("decryption-key", &key),
+                ("decryption-nonce", &nonce),
+                ("x", &blob),
+                ("fallback", "https://evil.example/path/of/mine"),
+            ],
+            &other,
+        );
+        assert!(read(&rumor).unwrap().0.urls.is_empty());
+    }
+
+    #[test]
+    fn a_file_message_that_makes_no_sense_is_refused() {
+        let blob = "ab".repeat(32);
+        let key = "11".repeat(32);
+        let good = [
+            ("encryption-algorithm", "aes-gcm"),
+            ("decryption-key", key.as_str()),
+            ("decryption-nonce", "001122334455667788990011"),
+            ("x", blob.as_str()),
+        ];
+        read(&message(&good, "")).unwrap();
+        for missing in 0..good.len() {
+            let mut tags = good.to_vec();
+            tags.remove(missing);
+            assert!(
+                read(&message(&tags, "")).is_err(),
+                "without {}",
+                good[missing].0
+            );
+        }
+        let mut unknown = good.to_vec();
+        unknown[0].1 = "rot13";
+        assert!(read(&message(&unknown, "")).is_err());
+    }
+
+    #[test]
+    fn a_key_survives_the_table_of_secrets() {
+        let mut rng: rand::rngs::StdRng = rand::SeedableRng::seed_from_u64(1);
+        let stream = FileCipher::Stream(FileKey::generate(&mut rng));
+        let foreign = FileCipher::Foreign(ForeignFileKey::generate(&mut rng));
+        for cipher in [stream, foreign] {
+            let again = FileCipher::from_stored(&cipher.to_stored()).unwrap();
+            assert_eq!(*again.key_hex(), *cipher.key_hex());
+            assert_eq!(again.nonce_hex(), cipher.nonce_hex());
+            assert_eq!(again.algorithm(), cipher.algorithm());
+        }
     }
 }

@@ -221,6 +221,7 @@ impl FileLink {
             _ => return Err(refusal(status, headers)),
         }
         let mut body = answer.response.into_body();
+        let was_announced = body.size_hint().exact().is_some();
         // A length that is already too large costs not a byte.
         if body.size_hint().lower() > limit.saturating_sub(have) {
             restart(&mut file, &mut hasher, &mut have).await?;
@@ -250,6 +251,9 @@ impl FileLink {
         }
         file.flush().await.map_err(local)?;
         if size.is_some_and(|size| have < size) {
+            if !was_announced {
+                return broken(&mut file, "the file server sent only a part").await;
+            }
             // The answer was whole and the blob is not: the server's copy is cut off.
             restart(&mut file, &mut hasher, &mut have).await?;
             return Err(DownloadError::Integrity);
