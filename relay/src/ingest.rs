@@ -1,7 +1,7 @@
 //! Events on their way in: checked on worker threads, written by one thread in batches.
 //!
 //! ```text
-//! connection --Job--> checkers (verify, policy) --> writer (commit) --> OK, then fan-out
+//! connection --Job--> checkers (verify, policy) --> writer (commit) --> fan-out, then OK
 //! ```
 //!
 //! The writer takes everything that has queued while it was busy, so batches grow with the load

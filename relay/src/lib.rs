@@ -5,8 +5,9 @@
 //! 1. [`server`] accepts the connection; [`connection`] turns the socket into frames.
 //! 2. [`ingest`] checks the signature on a worker thread and asks [`policy`], which is pure.
 //! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
-//!    synced first, then the index, then the senders are told.
-//! 4. [`fanout`] passes it on to open subscriptions; [`history`] serves what is stored.
+//!    synced first, then the index.
+//! 4. [`fanout`] passes it on to open subscriptions, and only then the senders are told;
+//!    [`history`] serves what is stored.
 //! 5. [`retention`] erases what has expired.
 //!
 //! [`policy::may_read`] alone decides who sees an event, on every path out. [`model`] is the

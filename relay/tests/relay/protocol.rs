@@ -86,6 +86,22 @@ async fn r_pub_2_a_duplicate_in_flight_is_told_so_after_the_first_is_stored() {
 }
 
 #[tokio::test]
+async fn r_pub_3_whoever_asks_after_the_ok_finds_the_event() {
+    let relay = start(Config::in_memory()).await;
+    let mut writer = Client::connect(&relay.url()).await;
+    let mut reader = Client::connect(&relay.url()).await;
+    for n in 0..300 {
+        let event = person(1).note(&format!("{n}"));
+        writer.put(&event).await;
+        let mut filter = Filter::default().with_ids([event.id()]);
+        filter = filter.with_kinds([1]);
+        let asked = if n % 2 == 0 { &mut writer } else { &mut reader };
+        assert_eq!(asked.fetch(filter).await.unwrap(), [event]);
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_sub_2_each_event_comes_once_whether_stored_or_live() {
     let relay = start(Config::in_memory()).await;
     let url = relay.url();
