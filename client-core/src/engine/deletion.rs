@@ -53,6 +53,13 @@ impl Turn<'_> {
     fn delete(&mut self, id: &EventId, for_everyone: bool) -> Result<()> {
         let own = self.own();
         let Some(message) = MessageRow::by_id(self.tx, id)? else {
+            let before = DeletionRow::find(self.tx, &own, id)?;
+            if for_everyone && before.is_some_and(|deletion| !deletion.for_everyone) {
+                return Err(Error::new(
+                    ErrorWord::Conflict,
+                    "it was deleted here before, and the keys to take it back with it",
+                ));
+            }
             // Deleted or expired before: what was begun goes on by itself.
             if DeletionRow::exists(self.tx, id)? || SentRow::find(self.tx, id)?.is_some() {
                 return Ok(());

@@ -20,6 +20,8 @@ use crate::store::{self, ContactRow, EnvelopeRow, PeerList};
 
 /// A refresh is drawn from this range, seconds.
 const REFRESH_SECONDS: std::ops::RangeInclusive<u64> = 12 * 3_600..=36 * 3_600;
+/// Events that are looked at in one look-up: two lists from each relay are what is to be expected.
+const ANSWERS: usize = 256;
 /// Addresses of one list that are remembered.
 const LIST_URLS: usize = 50;
 
@@ -43,6 +45,8 @@ pub(crate) struct Lookup {
     is_refresh: bool,
     /// How often in a row it was tried without reaching anybody.
     tries: u32,
+    /// Events that came for it.
+    events: usize,
 }
 
 /// What a list names: `relay` or `server` tags, in order, each once.
@@ -143,6 +147,7 @@ impl Turn<'_> {
                 was_hint_silent: None,
                 is_refresh,
                 tries,
+                events: 0,
             },
         );
         self.ask(author, hints);
@@ -173,6 +178,14 @@ impl Turn<'_> {
 
     /// Lists came. Only the author's own, newest, count; an older one replaces nothing.
     pub fn looked_up(&mut self, author: &PublicKey, events: &[Bytes]) -> Result<()> {
+        let Some(lookup) = self.run.lookups.get_mut(author) else {
+            return Ok(());
+        };
+        // A relay that answers with a flood is not worth the signatures.
+        lookup.events = lookup.events.saturating_add(events.len());
+        if lookup.events > ANSWERS {
+            return Ok(());
+        }
         for bytes in events {
             let Some(event) = verified_list(bytes, author, self.now) else {
                 continue;

@@ -257,7 +257,12 @@ impl Turn<'_> {
                 return Ok(());
             }
         }
-        for relay in store::own_relays(self.tx)? {
+        let relays = store::own_relays(self.tx)?;
+        if relays.is_empty() {
+            // A note to oneself is refused by this; another message only has no copy.
+            return self.refuse_envelope(envelope, NO_INBOX, "this circle has no inbox relay");
+        }
+        for relay in relays {
             let role = RowRole::Publish;
             OutboxRow::insert(self.tx, &envelope.id, &relay, true, role, self.now)?;
         }

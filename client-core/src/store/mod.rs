@@ -262,3 +262,124 @@ pub(crate) fn advance_rollback_counter(connection: &Connection) -> Result<u64> {
     set_fact(connection, "rollback_counter", &new.to_be_bytes())?;
     Ok(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> StoreKey {
+        StoreKey::from_secret_bytes([3; 32])
+    }
+
+    #[test]
+    fn an_error_leaves_nothing_behind() {
+        let mut store = Store::in_memory().unwrap();
+        let result: Result<()> = store.transaction(|tx| {
+            set_fact(tx, "name", b"value")?;
+            Err(Error::new(ErrorWord::Internal, "stop"))
+        });
+        result.unwrap_err();
+        assert_eq!(fact(store.connection(), "name").unwrap(), None);
+    }
+
+    #[test]
+    fn a_full_disk_is_said_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("store.db"), &key()).unwrap();
+        store
+            .transaction(|tx| set_fact(tx, "name", b"before"))
+            .unwrap();
+        let pages: i64 = store
+            .connection
+            .query_row("PRAGMA page_count", [], |row| row.get(0))
+            .unwrap();
+        store
+            .connection
+            .execute_batch(&format!("PRAGMA max_page_count = {pages}"))
+            .unwrap();
+        let large = vec![7; 1 << 20];
+        let error = store
+            .transaction(|tx| {
+                set_fact(tx, "name", b"after")?;
+                set_fact(tx, "large", &large)
+            })
+            .unwrap_err();
+        assert_eq!((error.word, error.exit), (ErrorWord::DiskFull, 1));
+        assert_eq!(
+            fact(store.connection(), "name").unwrap().as_deref(),
+            Some(b"before".as_slice())
+        );
+    }
+
+    #[test]
+    fn two_processes_take_turns() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        drop(Store::open(&path, &key()).unwrap());
+        let count = || {
+            let mut store = Store::open(&path, &key()).unwrap();
+            for _ in 0..25 {
+                store
+                    .transaction(|tx| advance_rollback_counter(tx))
+                    .unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(count);
+            scope.spawn(count);
+        });
+        let store = Store::open(&path, &key()).unwrap();
+        let value = fact(store.connection(), "rollback_counter")
+            .unwrap()
+            .unwrap();
+        assert_eq!(u64::from_be_bytes(value.try_into().unwrap()), 50);
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_alone_and_shows_nothing() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let mut store = Store::open(&path, &key()).unwrap();
+        let planted = b"planted text that must not be read";
+        store
+            .transaction(|tx| set_fact(tx, "name", planted))
+            .unwrap();
+        for file in std::fs::read_dir(dir.path()).unwrap() {
+            let file = file.unwrap();
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", file.file_name());
+            let bytes = std::fs::read(file.path()).unwrap();
+            assert!(!bytes.windows(planted.len()).any(|part| part == planted));
+        }
+    }
+
+    #[test]
+    fn a_store_of_a_newer_version_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let store = Store::open(&path, &key()).unwrap();
+        store
+            .connection
+            .execute_batch("PRAGMA user_version = 99")
+            .unwrap();
+        drop(store);
+        let error = Store::open(&path, &key()).unwrap_err();
+        assert_eq!(error.word, ErrorWord::Conflict);
+    }
+
+    #[test]
+    fn secrets_go_by_their_date() {
+        let mut store = Store::in_memory().unwrap();
+        let owner = wire::EventId::from_bytes([1; 32]);
+        store
+            .transaction(|tx| {
+                SecretPurpose::Deletion.keep(tx, &owner, b"secret", Some(100))?;
+                assert!(!SecretPurpose::erase_due(tx, 99)?);
+                assert!(SecretPurpose::erase_due(tx, 100)?);
+                assert!(SecretPurpose::Deletion.find(tx, &owner)?.is_none());
+                Ok(())
+            })
+            .unwrap();
+    }
+}

@@ -297,3 +297,97 @@ fn conversations_count_unread_and_reading_clears_it() {
     world.texts("bob", "alice");
     assert_eq!(list(&world)[0].unread, 0);
 }
+
+#[test]
+fn a_message_without_our_tag_gets_no_receipt_and_one_with_it_gets_one() {
+    let mut world = World::with_two(82);
+    let bob = world.key_of("bob");
+    let foreign = Rumor::new(EventDraft {
+        pubkey: key(1).public_key(),
+        created_at: START,
+        kind: kinds::TEXT,
+        tags: Tags::from_iter([Tag::new(["p".to_owned(), bob.to_hex()])]),
+        content: "from another client".into(),
+    });
+    deliver(&mut world, &key(1), &foreign, bob, "b");
+    world.log.clear();
+    world.sync("bob");
+    assert!(world.published().is_empty());
+    let ours = rumor(1, bob, "from ours", START, 1);
+    for _ in 0..3 {
+        deliver(&mut world, &key(1), &ours, bob, "b");
+        world.sync("bob");
+    }
+    assert_eq!(world.published().len(), 1);
+}
+
+#[test]
+fn receipts_of_one_batch_travel_together() {
+    let mut world = World::with_two(83);
+    let ids: Vec<_> = (0..30)
+        .map(|n| world.send("alice", "bob", &n.to_string()))
+        .collect();
+    world.log.clear();
+    world.sync("bob");
+    assert_eq!(world.published().len(), 1);
+    world.sync("alice");
+    for id in ids {
+        assert_eq!(world.status("alice", id), "delivered");
+    }
+}
+
+#[test]
+fn a_removed_contact_leaves_no_message_and_does_not_come_back() {
+    let mut world = World::with_two(84);
+    world.send("alice", "bob", "old times");
+    world.sync("bob");
+    let alice = world.key_of("alice");
+    let now = world.now;
+    let home = world.homes.get_mut("bob").unwrap();
+    home.engine
+        .remove_contact(&mut home.store, &alice, now, &mut world.rng)
+        .unwrap();
+    world.restart("bob");
+    world.sync("bob");
+    assert!(world.messages("bob", alice).is_empty());
+    let home = &world.homes["bob"];
+    let error = home.engine.contact(&home.store, &alice).unwrap_err();
+    assert_eq!(error.word, ErrorWord::NotFound);
+}
+
+#[test]
+fn a_room_of_three_is_a_conversation_of_its_own() {
+    let mut world = World::with_two(85);
+    let bob = world.key_of("bob");
+    let group = Rumor::new(EventDraft {
+        pubkey: key(1).public_key(),
+        created_at: START,
+        kind: kinds::TEXT,
+        tags: Tags::from_iter([
+            Tag::new(["p".to_owned(), bob.to_hex()]),
+            Tag::new(["p".to_owned(), key(3).public_key().to_hex()]),
+        ]),
+        content: "to both of you".into(),
+    });
+    deliver(&mut world, &key(1), &group, bob, "b");
+    world.sync("bob");
+    assert!(world.texts("bob", "alice").is_empty());
+    let home = &world.homes["bob"];
+    let rooms = home.engine.conversations(&home.store, world.now).unwrap();
+    assert_eq!((rooms.len(), rooms[0].members.len()), (1, 2));
+    assert_eq!(rooms[0].last.as_ref().unwrap().text, "to both of you");
+}
+
+#[test]
+fn every_relay_tells_the_same_wrap_once() {
+    let mut world = World::new(86);
+    world.add("alice", key(1), &["a"], &[]);
+    world.add("bob", key(2), &["b", "c"], &[]);
+    world.befriend("alice", "bob");
+    world.send("alice", "bob", "on two relays");
+    world.sync("bob");
+    assert_eq!(world.homes["bob"].engine.sync_report().new, 1);
+    let home = &world.homes["bob"];
+    let events = home.engine.events_after(&home.store, 0, 10, world.now);
+    assert_eq!(events.unwrap().len(), 1);
+}

@@ -161,3 +161,17 @@ fn a_store_on_disk_keeps_no_byte_of_what_vanished() {
     let length = std::fs::metadata(&log).map_or(0, |meta| meta.len());
     assert_eq!(length, 0, "the log is emptied");
 }
+
+#[test]
+fn a_restarted_client_erases_before_it_shows_anything() {
+    let mut world = World::with_two(37);
+    world.send_expiring("alice", "bob", "gone soon", 60);
+    world.sync("bob");
+    world.now += 3_600;
+    world.restart("bob");
+    let home = world.homes.get_mut("bob").unwrap();
+    home.effects.clear();
+    // Even with the clock set back, it is not there any more.
+    world.now -= 3_600;
+    assert!(world.texts("bob", "alice").is_empty());
+}
