@@ -38,6 +38,18 @@ impl Context {
         }
     }
 
+    /// How the program is called for this account: hints that are copied must work.
+    pub fn program(&self) -> String {
+        let is_known = match &self.global.home {
+            None => true,
+            Some(dir) => std::env::var_os("SOTTO_HOME").is_some_and(|known| known == *dir),
+        };
+        match self.home_dir() {
+            Ok(dir) if !is_known => format!("sotto --home {}", dir.display()),
+            _ => "sotto".to_owned(),
+        }
+    }
+
     /// The folder as the front door takes it.
     pub fn home(&self) -> Result<Home> {
         Ok(Home::at(self.home_dir()?))

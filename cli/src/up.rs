@@ -39,6 +39,9 @@ pub struct UpView {
     pub home: String,
     /// What others add the account by.
     pub invite: String,
+    /// How the program is called for this account.
+    #[serde(skip)]
+    program: String,
 }
 
 impl Render for UpView {
@@ -65,9 +68,9 @@ impl Render for UpView {
             .line(Line::new())
             .line(hint(
                 "In another terminal:",
-                "sotto contact add LINK --alias bob",
+                &format!("{} contact add LINK --alias bob", self.program),
             ))
-            .line(hint("", "sotto send bob 'Hello'"))
+            .line(hint("", &format!("{} send bob 'Hello'", self.program)))
             .line(hint(
                 "A second account here:",
                 &format!("sotto --home DIR init --relay {}", self.relay),
@@ -104,6 +107,7 @@ async fn serve(context: &mut Context, home: &Home, args: &Up, servers: &Servers)
         npub: client.account()?.npub,
         home: home.path().display().to_string(),
         invite: client.invite()?.to_string(),
+        program: context.program(),
     };
     context.printer.show(&view)?;
     loop {

@@ -44,7 +44,8 @@ pub async fn run(context: &mut Context, args: Init) -> Ended {
             .warn("no inbox relay yet: nobody can write to this account; `sotto relay add URL`");
     }
     let protection = home.protection()?;
-    context.printer.note(&advice(protection, shows_words));
+    let text = advice(&context.program(), protection, shows_words);
+    context.printer.note(&text);
     context.fail_with(&outcome.value, outcome.error)
 }
 
@@ -112,7 +113,7 @@ async fn seed_words(context: &Context, path: &PathBuf) -> Result<SecretText> {
 }
 
 /// What a person should know now.
-fn advice(protection: Protection, shows_words: bool) -> Text {
+fn advice(program: &str, protection: Protection, shows_words: bool) -> Text {
     let stops = match protection {
         Protection::Pin => {
             "The PIN stops somebody who picks up this machine or copies the account without its \
@@ -129,11 +130,11 @@ fn advice(protection: Protection, shows_words: bool) -> Text {
     if !shows_words {
         let line = Line::new()
             .dim("Write the seed words down: only they bring the account back.  ")
-            .add(Look::Link, "sotto account export --words");
+            .add(Look::Link, format!("{program} account export --words"));
         text = text.line(line);
     }
     let line = Line::new()
         .dim("Let somebody add you:  ")
-        .add(Look::Link, "sotto invite");
+        .add(Look::Link, format!("{program} invite"));
     text.line(line)
 }

@@ -127,10 +127,10 @@ fn table(events: &BTreeSet<StoredEvent>, blobs: &BTreeSet<StoredBlob>, stage: &S
 
 // Where the columns begin.
 const WHAT: usize = 10;
-const SIZE: usize = 30;
-const TIME: usize = 39;
-const AUTHOR: usize = 55;
-const FOR: usize = 69;
+const SIZE: usize = 33;
+const TIME: usize = 42;
+const AUTHOR: usize = 58;
+const FOR: usize = 72;
 
 fn kind(kind: u16) -> String {
     let name = match kind {

@@ -46,45 +46,66 @@ impl Render for MessageView {
     }
 
     fn list(views: &[Self], clock: &Clock) -> Text {
+        let columns = Columns::of(views, clock);
+        let text = views
+            .iter()
+            .fold(Text::new(), |text, view| row(text, view, &columns, clock));
+        match views.iter().find(|view| view.request) {
+            Some(view) => text.line(accept(&view.from)),
+            None => text,
+        }
+    }
+}
+
+/// Where the columns of a list begin.
+struct Columns {
+    time: usize,
+    name: usize,
+    mark: usize,
+    text: usize,
+}
+
+impl Columns {
+    fn of(views: &[MessageView], clock: &Clock) -> Self {
         let names: Vec<_> = views.iter().map(author).collect();
-        let name_width = widest(names.iter().map(String::as_str), NAME_COLUMNS);
         let times: Vec<_> = views
             .iter()
             .map(|view| clock.moment(view.sent_at))
             .collect();
-        let time_width = widest(times.iter().map(String::as_str), 16);
-        let rows = views.iter().zip(names).zip(times);
-        rows.fold(Text::new(), |text, ((view, name), time)| {
-            row(text, view, &name, name_width, &time, time_width, clock)
-        })
+        let wide = |texts: &[String], limit| widest(texts.iter().map(String::as_str), limit);
+        let time = 10_usize;
+        let name = time.saturating_add(wide(&times, 16)).saturating_add(2);
+        let mark = name
+            .saturating_add(wide(&names, NAME_COLUMNS))
+            .saturating_add(2);
+        let has_marks = views.iter().any(|view| view.direction == "out");
+        Self {
+            time,
+            name,
+            mark,
+            text: mark.saturating_add(if has_marks { 3 } else { 0 }),
+        }
     }
 }
 
-/// One message in a list: id, time, author, text, and behind it what is to be known of it.
-fn row(
-    text: Text,
-    view: &MessageView,
-    name: &str,
-    name_width: usize,
-    time: &str,
-    time_width: usize,
-    clock: &Clock,
-) -> Text {
-    let time_column = 10_usize;
-    let name_column = time_column.saturating_add(time_width).saturating_add(2);
-    let text_column = name_column.saturating_add(name_width).saturating_add(2);
-    let look = if view.direction == "out" {
-        Look::Dim
-    } else {
-        Look::Strong
-    };
+/// One message in a list: id, time, author, how far it came, text, and below it what else is to
+/// be known.
+fn row(text: Text, view: &MessageView, columns: &Columns, clock: &Clock) -> Text {
+    let is_out = view.direction == "out";
+    let look = if is_out { Look::Dim } else { Look::Strong };
     let line = Line::new()
         .dim(short(&view.id))
-        .to_column(time_column)
-        .dim(time)
-        .to_column(name_column)
-        .add(look, cut(name, NAME_COLUMNS))
-        .to_column(text_column);
+        .to_column(columns.time)
+        .dim(clock.moment(view.sent_at))
+        .to_column(columns.name)
+        .add(look, cut(&author(view), NAME_COLUMNS))
+        .to_column(columns.mark);
+    let line = if is_out {
+        let (look, sign) = sign(view.status);
+        line.add(look, sign).to_column(columns.text)
+    } else {
+        line.plain(" ".repeat(columns.text.saturating_sub(columns.mark)))
+    };
     let mut body: Vec<String> = view.files.iter().map(describe).collect();
     if !view.text.is_empty() {
         body.insert(0, view.text.clone());
@@ -94,22 +115,16 @@ fn row(
     if tail.width() == 0 {
         return text;
     }
-    // The state goes below and not behind: a long text would push it off the screen.
-    let indent = Line::new().plain(" ".repeat(text_column));
+    // It goes below and not behind: a long text would push it off the screen.
+    let indent = Line::new().plain(" ".repeat(columns.text));
     text.line(indent.join(tail))
 }
 
 /// What is to be known of a message besides its text; nothing where all is as usual.
 fn tail(view: &MessageView, clock: &Clock) -> Line {
     let mut line = Line::new();
-    if view.direction == "out" && !matches!(view.status, "accepted" | "stored") {
-        line = state(view, line);
-    }
-    if view.request {
-        line = spaced(line).add(
-            Look::Care,
-            "? a stranger; accept with: sotto contact add KEY",
-        );
+    if matches!(view.status, "queued" | "refused") {
+        line = line.add(sign(view.status).0, view.status);
     }
     if let Some(id) = &view.reply_to {
         line = spaced(line).dim(format!("answers {}", short(id)));
@@ -118,6 +133,13 @@ fn tail(view: &MessageView, clock: &Clock) -> Line {
         line = spaced(line).dim(format!("vanishes {}", clock.until(at)));
     }
     line
+}
+
+/// How a stranger becomes a contact.
+fn accept(key: &str) -> Line {
+    Line::new()
+        .add(Look::Care, "? a stranger; accept with  ")
+        .add(Look::Link, format!("sotto contact add {key}"))
 }
 
 fn spaced(line: Line) -> Line {
@@ -221,17 +243,19 @@ impl Render for ConversationView {
                 .to_column(time_column)
                 .dim(time)
                 .to_column(text_column);
-            let line = if view.request {
-                line.add(Look::Care, "? ")
-            } else {
-                line
-            };
             let line = match &view.last {
                 Some(last) if last.direction == "out" => line.dim("you: ").plain(preview(last)),
                 Some(last) => line.plain(preview(last)),
                 None => line.dim("–"),
             };
-            text.line(line)
+            let text = text.line(line);
+            match view.members.first() {
+                Some(key) if view.request => {
+                    let indent = Line::new().plain(" ".repeat(name_column));
+                    text.line(indent.join(accept(key)))
+                }
+                _ => text,
+            }
         })
     }
 }
@@ -366,9 +390,9 @@ mod tests {
         let views = [message("in", "hello\u{1b}[2J"), vanishing, file];
         assert_eq!(
             MessageView::list(&views, &Clock::standing(NOON)).to_plain(),
-            "3f2a9c1b  11:59  bob  hello␛[2J\n\
-             3f2a9c1b  11:59  you  soon gone\n                      and this line\n                      … queued  vanishes in 2 min\n\
-             3f2a9c1b  11:59  bob  [../p␛[1mhoto.jpg, 34 kB, image/jpeg]\n"
+            "3f2a9c1b  11:59  bob     hello␛[2J\n\
+             3f2a9c1b  11:59  you  …  soon gone\n                         and this line\n                         queued  vanishes in 2 min\n\
+             3f2a9c1b  11:59  bob     [../p␛[1mhoto.jpg, 34 kB, image/jpeg]\n"
         );
     }
 
@@ -394,7 +418,12 @@ mod tests {
         ];
         assert_eq!(
             ConversationView::list(&views, &Clock::standing(NOON)).to_plain(),
-            "  2  bob            11:59  first line\n     dddddddddddd…  11:59  ? you: bye\n"
+            format!(
+                "  2  bob            11:59  first line\n     \
+                 dddddddddddd…  11:59  you: bye\n     \
+                 ? a stranger; accept with  sotto contact add {}\n",
+                "dd".repeat(32)
+            )
         );
         let json = serde_json::to_value(views[0].object()).unwrap();
         assert_eq!(json["schema"], "sotto.conversation/1");
