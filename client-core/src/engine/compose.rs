@@ -154,7 +154,6 @@ impl Turn<'_> {
         if !crypto::seal::fits(&rumor) {
             return Err(too_large());
         }
-        store::advance_rollback_counter(self.tx)?;
         let secret = DeletionSecret::generate(self.rng);
         self.keep_own_message(&rumor, &conversation, &compose)?;
         if let Some(file) = &compose.file {

@@ -267,7 +267,6 @@ impl Turn<'_> {
         let expires_at = message.expires_at;
         let rumor = self.rumor(&mut conversation, kind, String::new(), tags, expires_at)?;
         store::note_rumor(self.tx, &own, &rumor.id())?;
-        store::advance_rollback_counter(self.tx)?;
         let secret = DeletionSecret::generate(self.rng);
         self.queue(Outgoing {
             rumor: &rumor,

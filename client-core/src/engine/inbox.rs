@@ -252,6 +252,7 @@ impl Turn<'_> {
                 None => {
                     let entry = (self.own(), relay.clone());
                     self.run.caught_up.insert(entry);
+                    self.bound_inbox()?;
                     let detail = match garbage {
                         0 => "caught up".to_owned(),
                         n => format!("caught up; {n} frames were no events"),
@@ -301,6 +302,7 @@ impl Turn<'_> {
             QueryEnd::Unreachable(why) | QueryEnd::Forbidden(why) => why,
         };
         self.report(&relay, false, why);
+        self.bound_inbox()?;
         let now = self.now;
         if let Some(watch) = self.run.watches.get_mut(&relay) {
             let doubled = RECONNECT_SECONDS.saturating_mul(1 << watch.attempts.min(10));

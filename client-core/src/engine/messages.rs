@@ -94,6 +94,9 @@ impl Turn<'_> {
             is_unread: !is_own,
         }
         .insert(self.tx)?;
+        if is_request {
+            contact.save(self.tx, self.now)?;
+        }
         self.learn_hints(opened)?;
         if let Some((row, cipher)) = file {
             row.insert(self.tx)?;

@@ -61,9 +61,13 @@ impl Turn<'_> {
         }
         let new = self.apply_batch(relay, opened)?;
         self.run.new = self.run.new.saturating_add(new);
-        let oldest = self.now.saturating_sub(PENDING_SECONDS);
-        store::bound(self.tx, self.now, oldest, REFUSED_KEPT)?;
         Ok(new)
+    }
+
+    /// Keeps what is remembered of unwanted wraps within its bound.
+    pub fn bound_inbox(&mut self) -> Result<()> {
+        let oldest = self.now.saturating_sub(PENDING_SECONDS);
+        store::bound(self.tx, self.now, oldest, REFUSED_KEPT)
     }
 
     /// Stage 1: decode, verify, decrypt, check. Nothing of a forged event is believed, not even

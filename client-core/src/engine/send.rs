@@ -42,6 +42,7 @@ impl Turn<'_> {
     pub fn queue(&mut self, outgoing: Outgoing<'_>) -> Result<()> {
         let rumor = outgoing.rumor;
         let own = self.own();
+        store::advance_rollback_counter(self.tx)?;
         SentRow {
             id: rumor.id(),
             kind: rumor.kind(),

@@ -196,12 +196,13 @@ pub(crate) fn lookup_detail(connection: &Connection, pubkey: &PublicKey) -> Resu
         .optional()?)
 }
 
-/// Accepted contacts whose lists were looked up and are due again.
+/// Accepted contacts whose lists were looked up and are due again; a few at a time, since many at
+/// once would tell a relay who belongs together.
 pub(crate) fn lookups_due(connection: &Connection, now: u64) -> Result<Vec<PublicKey>> {
     let mut statement = connection.prepare_cached(
         "SELECT l.pubkey FROM lookups l JOIN contacts c ON c.pubkey = l.pubkey \
          WHERE l.refresh_at <= ?1 AND c.is_accepted = 1 AND c.is_blocked = 0 \
-         ORDER BY l.refresh_at LIMIT 50",
+         ORDER BY l.refresh_at LIMIT 3",
     )?;
     let rows = statement.query_map([int(now)], |row| row.get(0).map(PublicKey::from_bytes))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -195,15 +195,15 @@ impl MessageRow {
         Ok(())
     }
 
-    /// Incoming messages of one author; and of all whose authors are not accepted.
+    /// Incoming messages of one author; and of all strangers, who have a contact row each.
     pub fn requests(connection: &Connection, author: &PublicKey) -> Result<(u64, u64)> {
         let of_author: i64 = connection
             .prepare_cached("SELECT count(*) FROM messages WHERE author = ?1")?
             .query_row([author.as_bytes()], |row| row.get(0))?;
         let of_all: i64 = connection
             .prepare_cached(
-                "SELECT count(*) FROM messages m WHERE m.is_own = 0 AND NOT EXISTS \
-                 (SELECT 1 FROM contacts c WHERE c.pubkey = m.author AND c.is_accepted = 1)",
+                "SELECT count(*) FROM contacts c JOIN messages m ON m.author = c.pubkey \
+                 WHERE c.is_accepted = 0",
             )?
             .query_row([], |row| row.get(0))?;
         Ok((uint(of_author), uint(of_all)))

@@ -383,8 +383,8 @@ impl OutboxRow {
     pub fn due(connection: &Connection, now: u64, limit: u32) -> Result<Vec<Self>> {
         Self::many(
             connection,
-            "(state = 'queued' AND next_at <= ?1) OR (state = 'sending' AND lease_until <= ?1) \
-             ORDER BY next_at, row LIMIT ?2",
+            "state IN ('queued', 'sending') AND next_at <= ?1 \
+             AND (state = 'queued' OR lease_until <= ?1) ORDER BY next_at, row LIMIT ?2",
             params![int(now), limit],
         )
     }
@@ -412,7 +412,8 @@ impl OutboxRow {
     /// Makes every queued row due, whatever its back-off says.
     pub fn hurry(connection: &Connection, now: u64) -> Result<()> {
         connection.execute(
-            "UPDATE outbox SET next_at = ?1 WHERE state = 'queued' AND next_at > ?1",
+            "UPDATE outbox SET next_at = ?1 WHERE state IN ('queued', 'sending') \
+             AND state = 'queued' AND next_at > ?1",
             [int(now)],
         )?;
         Ok(())

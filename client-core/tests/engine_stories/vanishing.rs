@@ -175,3 +175,28 @@ fn a_restarted_client_erases_before_it_shows_anything() {
     world.now -= 3_600;
     assert!(world.texts("bob", "alice").is_empty());
 }
+
+#[test]
+fn the_circles_lifetime_holds_unless_the_message_says_otherwise() {
+    let mut world = World::with_two(38);
+    let mut store = client_core::store::Store::in_memory().unwrap();
+    let config = client_core::engine::EngineConfig {
+        circle: 3,
+        circle_name: "brief".into(),
+        expire_s: Some(100),
+    };
+    let account = crate::network::key(9);
+    let rng = &mut world.rng;
+    let mut engine = client_core::engine::Engine::new(account, config, &mut store, rng).unwrap();
+    let bob = crate::network::key(2).public_key();
+    for (expire_s, expected) in [(None, 100), (Some(7), 7)] {
+        let mut compose = world.text_to(bob, "short");
+        compose.expire_s = expire_s;
+        let step = engine
+            .send(&mut store, compose, START, &mut world.rng)
+            .unwrap();
+        let view = engine.message(&store, step.value, START).unwrap();
+        assert_eq!(view.expires_at, Some(START + expected));
+        assert_eq!(view.circle, "brief");
+    }
+}

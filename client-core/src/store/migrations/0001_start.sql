@@ -100,6 +100,7 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE INDEX messages_in_order ON messages (conversation, shown_at, counter, id);
 CREATE INDEX messages_by_id ON messages (id);
+CREATE INDEX messages_unread ON messages (conversation) WHERE is_unread = 1;
 CREATE INDEX messages_by_expiry ON messages (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Every rumor ever taken, so that none is taken twice, whatever became of it.
@@ -184,6 +185,7 @@ CREATE TABLE envelopes (
 ) STRICT;
 CREATE INDEX envelopes_by_message ON envelopes (message);
 CREATE INDEX envelopes_unrouted ON envelopes (inbox) WHERE is_routed = 0;
+CREATE INDEX envelopes_alive ON envelopes (message) WHERE json IS NOT NULL;
 
 -- One event for one relay.
 --   queued -> sending (leased) -> accepted | refused | queued again; cancelled, expired
@@ -240,6 +242,7 @@ CREATE TABLE blob_places (
     PRIMARY KEY (blob, origin)
 ) STRICT;
 CREATE INDEX blob_places_by_message ON blob_places (message);
+CREATE INDEX blob_places_due ON blob_places (next_at) WHERE state IN ('upload', 'remove', 'probe');
 
 -- Ciphertext that lies in the spool of this home.
 CREATE TABLE spool (
