@@ -32,6 +32,12 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
         "formatting",
         cargo().current_dir(top).args(["fmt", "--all", "--check"]),
     )?;
+    steps.command(
+        "formatting of fuzz",
+        cargo()
+            .current_dir(top.join("fuzz"))
+            .args(["fmt", "--check"]),
+    )?;
     steps.run("layers: who imports whom", || layers::check(top))?;
     steps.run("documents: paths, links, test names", || docs::check(top))?;
     steps.command(
