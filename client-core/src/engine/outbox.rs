@@ -15,9 +15,9 @@ use crate::store::{
 
 /// How long a row belongs to the process that sends it. Renewed while it lives; so long must the
 /// next process wait for a row that a crash left behind.
-const LEASE_SECONDS: u64 = 60;
+const LEASE_SECONDS: u64 = 15;
 /// When a living process renews its leases.
-const RENEW_SECONDS: u64 = 30;
+const RENEW_SECONDS: u64 = 5;
 /// The first back-off, doubled with each try.
 const RETRY_FIRST_SECONDS: u64 = 5;
 /// The longest back-off.
