@@ -667,3 +667,62 @@ async fn a_send_that_is_interrupted_is_finished_by_the_next_command() {
     assert_eq!(got, wanted);
     assert!(wanted.len() >= 11);
 }
+
+#[tokio::test]
+async fn watching_goes_on_when_a_relay_comes_back() {
+    let world = World::new().await;
+    let (anna, ben) = world.pair().await;
+    let (mut a, mut b) = (anna.open(), ben.open());
+    say(&mut a, "ben", "before").await;
+    a.close().await;
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let watching = b.watch(Some(0), |event| {
+        if let Some(message) = event.message {
+            sender.send(message.text).unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let story = async {
+        assert_eq!(seen.recv().await.unwrap(), "before");
+        let port = world.relay.port();
+        world.relay.stop().await.unwrap();
+        let _relay = relay_on(port).await;
+        let mut a = anna.open();
+        say(&mut a, "ben", "after").await;
+        a.close().await;
+        assert_eq!(seen.recv().await.unwrap(), "after");
+    };
+    tokio::select! {
+        result = watching => panic!("watching ended: {result:?}"),
+        () = story => {}
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_says_nothing_is_in_the_report_of_a_sync() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let world = World::new().await;
+    let anna = world.home("anna");
+    let short = Settings {
+        timeout: Duration::from_millis(300),
+        ..Settings::default()
+    };
+    let options = InitOptions {
+        relays: vec![url.parse().unwrap()],
+        argon2: Argon2Params::LEAST,
+        ..InitOptions::default()
+    };
+    let outcome = anna
+        .home
+        .init(anna.key.clone(), options, &short)
+        .await
+        .unwrap();
+    assert_eq!(outcome.error.unwrap().exit, 124);
+    let mut a = anna.home.open(anna.key.clone(), None, &short).unwrap();
+    let outcome = a.sync().await.unwrap();
+    assert_eq!(outcome.error.unwrap().exit, 124);
+    assert_eq!(outcome.value.relays.len(), 1);
+    assert!(!outcome.value.relays[0].ok);
+    drop(listener);
+}

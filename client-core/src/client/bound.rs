@@ -26,6 +26,8 @@ use crate::view::{AccountView, CircleView};
 /// How often the loop looks at the clock: a clock that jumps, or a machine that slept, is noticed
 /// so late at most.
 const LOOK: Duration = Duration::from_secs(1);
+/// What was begun beside the goal may take so long after it.
+const GRACE: Duration = Duration::from_secs(1);
 /// The shortest pause between two ticks of the engine.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -84,12 +86,9 @@ impl Client {
             None => Dialer::new(settings.timeouts.connect)?,
         };
         let spool = Spool::new(unlocked.spool(&row.folder)?);
-        let mut driver = Driver::new(
-            dialer,
-            settings.timeouts,
-            spool,
-            settings.on_transfer.clone(),
-        );
+        let mut timeouts = settings.timeouts;
+        timeouts.transfer = timeouts.transfer.min(settings.timeout);
+        let mut driver = Driver::new(dialer, timeouts, spool, settings.on_transfer.clone());
         // Expired messages are gone before anything is shown.
         let now = settings.clock.now();
         let effects = engine.sweep(&mut store, now, &mut *rng)?;
@@ -264,6 +263,15 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// A moment for what was begun beside the goal, such as erasing what has expired: a verb that
+    /// is answered at once would otherwise cut it off each time.
+    pub(super) async fn finish_begun(&mut self) -> Result<()> {
+        let until = Instant::now() + GRACE;
+        self.drive(until, false, |engine, _| Ok((!engine.busy()).then_some(())))
+            .await?;
+        Ok(())
     }
 
     fn feed(&mut self, input: Input) -> Result<()> {

@@ -1,5 +1,8 @@
 //! `file get`: fetches the ciphertext into the spool, then hands it to `save`.
 
+use std::fs::File;
+
+use tokio::time::Instant;
 use wire::limits;
 
 use super::bound::Client;
@@ -28,8 +31,8 @@ impl Client {
         let plans = self.engine.file_plan(&self.store, id, self.now())?;
         let mut saved = Vec::new();
         for plan in plans {
-            self.download(&plan).await?;
             let ciphertext = self.driver.spool().open_partial(&plan.blob)?;
+            self.download(&plan, &ciphertext).await?;
             let mut rng = (self.settings.rng)();
             // On a thread of its own: a large file takes a while to decrypt.
             let (result, back) = tokio::task::spawn_blocking(move || {
@@ -51,7 +54,7 @@ impl Client {
         Ok(saved)
     }
 
-    async fn download(&self, plan: &FilePlan) -> Result<()> {
+    async fn download(&self, plan: &FilePlan, place: &File) -> Result<()> {
         const TAG_BYTES: u64 = 16;
         let limit = match plan.cipher {
             // Padding and tags add less than an eighth.
@@ -59,8 +62,9 @@ impl Client {
             FileCipher::Foreign(_) => limits::FOREIGN_FILE_BYTES.saturating_add(TAG_BYTES),
         };
         let mut worst = None;
+        let begun = Instant::now();
         for (url, is_own) in &plan.urls {
-            let file = self.driver.spool().open_partial(&plan.blob)?;
+            let file = place.try_clone()?;
             let total = plan.cipher_size.unwrap_or_default();
             let progress = self.driver.progress(false, total);
             let fetched = self
@@ -90,6 +94,9 @@ impl Client {
         let word = match &error {
             DownloadError::Absent => ErrorWord::NotFound,
             DownloadError::Refused { .. } | DownloadError::Forbidden(_) => ErrorWord::Refused,
+            DownloadError::Unreachable(_) if begun.elapsed() >= self.settings.timeout => {
+                ErrorWord::Timeout
+            }
             DownloadError::Unreachable(_) => ErrorWord::Unreachable,
             DownloadError::Integrity => ErrorWord::Integrity,
             DownloadError::Local(..) => ErrorWord::Internal,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crypto::FileDecryptor;
 use crypto::file_cipher::FileError;
 use rand::CryptoRng;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
 use sha2::{Digest as _, Sha256 as Hasher};
 use wire::{Sha256, limits};
 use zeroize::Zeroizing;
@@ -47,7 +47,6 @@ pub(super) fn save(
         FileTarget::Writer(writer) => {
             // All of it is checked before the first byte goes out.
             let checked = decrypt(plan, &mut ciphertext, &mut io::sink())?;
-            ciphertext.rewind()?;
             decrypt(plan, &mut ciphertext, writer)?;
             writer.flush()?;
             (PathBuf::from("-"), checked.0, checked.1)
@@ -81,10 +80,13 @@ fn taken(path: &Path) -> Error {
     .hint("--force replaces it")
 }
 
-/// A file beside its final place. Dropped before it is kept, it is removed.
+/// A file on its way into a folder. It has no name until it is kept, so an interruption at any
+/// moment leaves nothing behind; on file systems that cannot do that it has a hidden one, which
+/// goes when this is dropped.
 struct Beside {
     folder: PathBuf,
-    path: PathBuf,
+    name: PathBuf,
+    is_named: bool,
     file: File,
 }
 
@@ -92,22 +94,29 @@ impl Beside {
     fn new(folder: &Path, rng: &mut dyn CryptoRng) -> Result<Self> {
         let mut random = [0; 8];
         rng.fill_bytes(&mut random);
-        let path = folder.join(format!(".sotto-{}.part", hex::encode(random)));
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| {
-                let cause = Error::from(error);
-                Error::new(
-                    cause.word,
-                    format!("{}: {}", folder.display(), cause.detail),
-                )
-            })?;
+        let name = folder.join(format!(".sotto-{}.part", hex::encode(random)));
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let (file, is_named) = match rustix::fs::open(folder, flags, mode) {
+            Ok(fd) => (Ok(File::from(fd)), false),
+            Err(_) => {
+                let file = std::fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&name);
+                (file, true)
+            }
+        };
+        let file = file.map_err(|error| {
+            let cause = Error::from(error);
+            let detail = format!("{}: {}", folder.display(), cause.detail);
+            Error::new(cause.word, detail)
+        })?;
         Ok(Self {
             folder: folder.to_owned(),
-            path,
+            name,
+            is_named,
             file,
         })
     }
@@ -118,14 +127,14 @@ impl Beside {
         Ok(filled)
     }
 
-    /// Renames it to `name`, or to the first `name (1)`, `name (2)` that nothing has.
-    fn keep_as_free_name(self, name: &str) -> Result<PathBuf> {
+    /// Gives it `name`, or the first `name (1)`, `name (2)` that nothing has.
+    fn keep_as_free_name(mut self, name: &str) -> Result<PathBuf> {
         for number in 0..NAMES {
             let candidate = match number {
                 0 => self.folder.join(name),
                 number => self.folder.join(numbered(name, number)),
             };
-            match rename_to_free(&self.path, &candidate) {
+            match self.keep_if_free(&candidate) {
                 Ok(()) => return self.synced(candidate),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
@@ -137,17 +146,38 @@ impl Beside {
         ))
     }
 
-    fn keep_as(self, path: &Path, force: bool) -> Result<PathBuf> {
-        if force {
-            // A link in its place is replaced, not followed.
-            std::fs::rename(&self.path, path)?;
-            return self.synced(path.to_owned());
-        }
-        match rename_to_free(&self.path, path) {
+    fn keep_as(mut self, path: &Path, force: bool) -> Result<PathBuf> {
+        match self.keep_if_free(path) {
             Ok(()) => self.synced(path.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && force => {
+                if !self.is_named {
+                    let name = self.name.clone();
+                    self.link(&name)?;
+                    self.is_named = true;
+                }
+                // A link in its place is replaced, not followed.
+                std::fs::rename(&self.name, path)?;
+                self.synced(path.to_owned())
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken(path)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Gives it a name where nothing, not even a broken link, has that name.
+    fn keep_if_free(&mut self, path: &Path) -> io::Result<()> {
+        if self.is_named {
+            rename_to_free(&self.name, path)
+        } else {
+            self.link(path)
+        }
+    }
+
+    /// The first name of a file that has none (`open(2)`, `O_TMPFILE`).
+    fn link(&self, path: &Path) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
     }
 
     fn synced(&self, path: PathBuf) -> Result<PathBuf> {
@@ -158,8 +188,10 @@ impl Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        // After a rename nothing has this name any more.
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_named {
+            // After a rename nothing has this name any more.
+            let _ = std::fs::remove_file(&self.name);
+        }
     }
 }
 
@@ -180,6 +212,7 @@ fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
 /// message names.
 fn decrypt(plan: &FilePlan, ciphertext: &mut File, out: &mut dyn Write) -> Result<(u64, Sha256)> {
     let cipher_size = ciphertext.metadata()?.len();
+    ciphertext.rewind()?;
     let mut hasher = Hasher::new();
     let mut size = 0_u64;
     match &plan.cipher {

@@ -86,9 +86,8 @@ impl Client {
             composed.push((done, compose));
         }
         let ids = self.store_all(composed, wait)?;
-        let error = self
-            .wait_for_all(&ids, wait, Instant::now() + wait_for)
-            .await?;
+        let until = Instant::now() + wait_for;
+        let error = self.wait_for_all(&ids, wait, until).await?;
         let value = self.sent_view(&ids)?;
         Ok(Outcome { value, error })
     }
@@ -195,6 +194,9 @@ impl Client {
                 Ok((!is_pending && is_settled).then_some(failed))
             })
             .await?;
+        if matches!(driven, Driven::Reached(_)) && !listens {
+            self.finish_begun().await?;
+        }
         Ok(match driven {
             Driven::Reached(failed) => failed,
             Driven::Idle | Driven::TimedOut => Some(
@@ -243,7 +245,17 @@ impl Client {
             );
         }
         let is_timeout = self.sync_once(until).await?;
-        let value = self.engine.sync_report();
+        let mut value = self.engine.sync_report();
+        for relay in self.servers()?.0 {
+            let url = relay.to_string();
+            if !value.relays.iter().any(|outcome| outcome.url == url) {
+                value.relays.push(RelayOutcome {
+                    url,
+                    ok: false,
+                    detail: "no answer in time".to_owned(),
+                });
+            }
+        }
         let error = sync_error(&value.relays, is_timeout);
         Ok(Outcome { value, error })
     }

@@ -144,14 +144,18 @@ impl Dialer {
                 .collect(),
         };
         let mut last = DialError::Unreachable("the name has no address".to_owned());
+        // One address that swallows packets must not use up the time of the others.
+        let tries = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let patience = self.timeout / tries.clamp(1, 4);
         for address in addresses {
             if let Err(rule) = allowed(address.ip(), target) {
                 last = DialError::Forbidden(rule);
                 continue;
             }
-            match TcpStream::connect(address).await {
-                Ok(stream) => return self.secure(stream, host, target.is_secure).await,
-                Err(error) => last = DialError::Unreachable(plain_words(&error)),
+            match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return self.secure(stream, host, target.is_secure).await,
+                Ok(Err(error)) => last = DialError::Unreachable(plain_words(&error)),
+                Err(_) => last = DialError::Unreachable("no connection in time".to_owned()),
             }
         }
         Err(last)

@@ -124,7 +124,12 @@ impl Task {
             ) {
                 continue;
             }
-            let socket = match self.connect().await {
+            let connected = tokio::select! {
+                connected = self.connect() => connected,
+                // Nobody waits for it any more.
+                () = self.inputs.closed() => return,
+            };
+            let socket = match connected {
                 Ok(socket) => socket,
                 Err(error) => {
                     if self.refuse(command, &error).await.is_err() {

@@ -198,9 +198,11 @@ impl Spool {
         self.folder.remove(&blob.to_hex())
     }
 
-    /// Opens the place where a download grows; what came before is in it.
-    pub fn open_partial(&self, blob: &Sha256) -> io::Result<File> {
-        self.folder.open_or_create(&partial(blob))
+    /// Opens the place where a download grows; what came before is in it. It is locked as long as
+    /// the file or a clone of it is open: `conflict` where another process has it.
+    pub fn open_partial(&self, blob: &Sha256) -> Result<File> {
+        let file = self.folder.lock_file(&partial(blob), false)?;
+        file.ok_or_else(|| Error::new(ErrorWord::Conflict, "another command is fetching this file"))
     }
 
     /// Removes a download.
