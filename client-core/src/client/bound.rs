@@ -53,6 +53,18 @@ impl fmt::Debug for Client {
     }
 }
 
+impl Drop for Client {
+    /// Gives back what this process had leased, after Ctrl-C too, so that the next command need
+    /// not wait until the leases run out.
+    fn drop(&mut self) {
+        let now = self.now();
+        let released = self.engine.release(&mut self.store, now, &mut *self.rng);
+        if released.is_err() {
+            tracing::warn!("leases were not given back; they run out by themselves");
+        }
+    }
+}
+
 /// How driving ended.
 pub(super) enum Driven<T> {
     /// The goal was reached.
@@ -151,16 +163,9 @@ impl Client {
         })
     }
 
-    /// Ends the connections politely and gives back what this process had leased.
+    /// Ends the connections politely. Dropping the client ends them at once; nothing is lost by
+    /// that.
     pub async fn close(mut self) {
-        let now = self.now();
-        if self
-            .engine
-            .release(&mut self.store, now, &mut *self.rng)
-            .is_err()
-        {
-            tracing::warn!("leases were not returned; they run out by themselves");
-        }
         self.driver.close().await;
     }
 

@@ -231,7 +231,7 @@ impl Driver {
     }
 
     /// Says goodbye on every socket, within half a second.
-    pub async fn close(mut self) {
+    pub async fn close(&mut self) {
         self.links.clear();
         // Links that wait for room among the inputs see that nobody reads them any more.
         self.inputs.close();
