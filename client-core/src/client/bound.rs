@@ -57,6 +57,9 @@ impl Drop for Client {
     /// Gives back what this process had leased, after Ctrl-C too, so that the next command need
     /// not wait until the leases run out.
     fn drop(&mut self) {
+        if !self.engine.busy() {
+            return;
+        }
         let now = self.now();
         let released = self.engine.release(&mut self.store, now, &mut *self.rng);
         if released.is_err() {
