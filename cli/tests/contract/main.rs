@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::cast_possible_truncation,
+    clippy::panic,
     reason = "tests may fail loudly"
 )]
 
@@ -15,6 +16,7 @@ mod contacts;
 mod corpus;
 mod damage;
 mod files;
+mod hostile;
 mod messages;
 mod offline;
 mod pins;

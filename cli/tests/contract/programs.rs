@@ -62,7 +62,7 @@ fn up_serves_until_it_is_told_to_stop() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
-    Ran::of(child.wait_with_output().unwrap()).succeeds();
+    child.ended().succeeds();
 }
 
 #[test]

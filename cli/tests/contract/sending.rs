@@ -33,14 +33,12 @@ fn a_text_goes_both_ways() {
 fn delivered_is_waited_for_and_said() {
     let world = World::new();
     let (alice, bob) = world.friends();
-    let waiting = alice.spawn(["send", "bob", "are you up?", "--wait", "delivered"]);
+    let mut child = alice.spawn(["send", "bob", "are you up?", "--wait", "delivered"]);
     // Bob's client comes by until Alice has seen its receipt.
-    let mut child = waiting;
     while child.try_wait().unwrap().is_none() {
         bob.syncs();
     }
-    let ran = crate::support::Ran::of(child.wait_with_output().unwrap());
-    assert_eq!(ran.object()["status"], "delivered");
+    assert_eq!(child.ended().object()["status"], "delivered");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Pipes that close, Ctrl-C, and what a terminal must not obey.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,7 +14,7 @@ fn a_reader_that_leaves_ends_the_output_quietly() {
     bob.syncs();
     let mut child = bob.spawn(["message", "list", "alice"]);
     drop(child.stdout.take());
-    let ran = Ran::of(child.wait_with_output().unwrap());
+    let ran = child.ended();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
 }
 
@@ -40,12 +39,7 @@ fn ctrl_c_ends_a_watch_with_130() {
     let (alice, bob) = world.friends();
     alice.sends("bob", "hello");
     bob.syncs();
-    let mut child = bob
-        .command(["message", "watch", "--from-seq", "0", "--timeout", "60s"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = bob.spawn(["message", "watch", "--from-seq", "0", "--timeout", "60s"]);
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
@@ -53,7 +47,7 @@ fn ctrl_c_ends_a_watch_with_130() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut rest = String::new();
     reader.read_to_string(&mut rest).unwrap();
-    Ran::of(child.wait_with_output().unwrap()).fails(130, "interrupted");
+    child.ended().fails(130, "interrupted");
 }
 
 #[test]

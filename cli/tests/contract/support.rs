@@ -1,6 +1,7 @@
 //! Servers, people, and what a process answered.
 
 use std::io::Write;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -156,13 +157,14 @@ impl Person {
         Ran::of(child.wait_with_output().unwrap())
     }
 
-    pub fn spawn<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Child {
-        self.command(args)
+    pub fn spawn<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Running {
+        let child = self
+            .command(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .spawn();
+        Running(Some(child.unwrap()))
     }
 
     pub fn link(&self) -> String {
@@ -212,6 +214,39 @@ pub fn sotto<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Co
         .env_remove("SOTTO_CIRCLE")
         .env("TZ", "UTC");
     command
+}
+
+/// A process that goes when the test does, however that ends.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// What it answered once it has ended.
+    pub fn ended(mut self) -> Ran {
+        Ran::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// What a process answered.
