@@ -370,7 +370,7 @@ async fn nobody_outside_the_lists_is_dialled() {
             wire::Tag::new(["file-type", "image/jpeg"]),
             wire::Tag::new(["encryption-algorithm", "aes-gcm"]),
             wire::Tag::new(["decryption-key", &hash]),
-            wire::Tag::new(["decryption-nonce", &hash[..24]]),
+            wire::Tag::new(["decryption-nonce", hash.get(..24).unwrap()]),
             wire::Tag::new(["x", &hash]),
             wire::Tag::new(["thumb", &format!("{}/{hash}", trap_files.tap.url())]),
         ]),
