@@ -80,7 +80,8 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
         "tests and doc tests of the workspace",
         cargo()
             .current_dir(top)
-            .args(["test", "--workspace"])
+            // One run names every test that fails, not only those of the first crate.
+            .args(["test", "--workspace", "--no-fail-fast"])
             .env("SOTTO_BIN_DIR", &programs)
             .envs(slow),
     )?;
