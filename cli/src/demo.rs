@@ -4,11 +4,11 @@
 //! uses the front door that every command uses, and looks at the servers' own files and answers
 //! to see whether what the client says is true:
 //!
-//! 1. [`stage`] starts a relay and a file server and makes two accounts.
-//! 2. [`talk`]: a text both ways. 3. [`photo`]: a picture without its place.
-//! 4. [`vanish`]: gone at its second. 5. [`delete`]: gone for both, with a report.
-//! 6. [`offline`]: delivered on return. 7. [`circles`]: two lives that do not touch.
-//! 8. [`ledger`]: what the servers saw.
+//! 1. `stage` starts a relay and a file server and makes two accounts.
+//! 2. `talk`: a text both ways. 3. `photo`: a picture without its place.
+//! 4. `vanish`: gone at its second. 5. `delete`: gone for both, with a report.
+//! 6. `offline`: delivered on return. 7. `circles`: two lives that do not touch.
+//! 8. `ledger`: what the servers saw.
 
 mod circles;
 mod delete;

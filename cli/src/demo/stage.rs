@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use super::transcript::Transcript;
 use crate::internal;
+use crate::printer::text::{Line, Text};
 
 /// Everything that is needed to play.
 pub struct Stage {
@@ -56,6 +57,9 @@ impl Stage {
         let dir = tempfile::Builder::new().prefix("sotto-demo-").tempdir()?;
         let place = |name: &str| dir.path().join(name);
 
+        let line = Line::new()
+            .dim("Real servers, real sockets, two people, in a folder that is gone afterwards.");
+        show.show_table(Text::new().line(line));
         show.act("Two servers on this machine");
         let (relay_data, work_data, files_data) =
             (place("relay"), place("work-relay"), place("files"));
