@@ -45,8 +45,12 @@ fn fit(name: &str, mark: &str) -> String {
     while !stem.is_char_boundary(end) {
         end = end.saturating_sub(1);
     }
-    let stem = stem.get(..end).unwrap_or_default();
-    format!("{stem}{mark}{extension}")
+    let mut cut = stem.get(..end).unwrap_or_default();
+    if cut.len() < stem.len() {
+        // What the cut left at the end would be dropped by some systems.
+        cut = cut.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+    }
+    format!("{cut}{mark}{extension}")
 }
 
 /// Characters that a terminal or file manager acts on or does not show.
@@ -125,6 +129,8 @@ mod tests {
 
     #[test]
     fn long_names_are_cut_and_keep_their_extension() {
+        assert_eq!(safe_name(&format!("a{}b", " .".repeat(150))), "a.b");
+        assert_eq!(safe_name(&format!("a{}b", " ".repeat(300))), "a");
         let long = format!("{}.jpeg", "ä".repeat(300));
         let name = safe_name(&long);
         assert!(name.len() <= limits::FILE_NAME_BYTES && name.ends_with("ä.jpeg"));
@@ -134,5 +140,7 @@ mod tests {
         assert_eq!(numbered("README", 1), "README (1)");
         let dots = format!("a.{}", "x".repeat(400));
         assert_eq!(safe_name(&dots).len(), limits::FILE_NAME_BYTES);
+        let spaces = format!("{}{}b", "a".repeat(190), " .".repeat(20));
+        assert_eq!(safe_name(&spaces), "a".repeat(190));
     }
 }
