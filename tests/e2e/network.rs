@@ -2,6 +2,7 @@
 //! once, in one order, and nobody has what was taken back.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use client_core::engine::Compose;
 use client_core::engine::io::Role;
@@ -236,7 +237,19 @@ fn fifty_seeds_of_a_bad_network() {
     } else {
         50
     };
-    for seed in 0..seeds {
-        live_through(seed);
-    }
+    let next = AtomicU64::new(0);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    live_through(seed);
+                }
+            });
+        }
+    });
 }
