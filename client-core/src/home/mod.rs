@@ -17,6 +17,7 @@
 pub mod folder;
 mod root_store;
 mod unlock;
+mod ways;
 
 pub use root_store::{CircleRow, RootStore};
 pub use unlock::{HomeFolder, Making, Unlocked};

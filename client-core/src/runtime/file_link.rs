@@ -10,24 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty, StreamBody};
-use hyper::body::{Body as _, Frame, Incoming};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Body as _, Frame};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use sha2::{Digest as _, Sha256 as Hasher};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
-use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 use wire::Sha256;
 use wire::blob::BlobUrl;
 use wire::relay_url::Origin;
 
 use super::Timeouts;
-use super::dialer::{DialError, Dialer, Target, plain_words};
+use super::dialer::{Dialer, plain_words};
+use super::http::{Answer, Ask, Failure, Http, empty};
 use super::http_date;
-use super::relay_link::USER_AGENT;
 use crate::engine::io::BlobOutcome;
 
 /// The largest answer that is read besides a blob.
@@ -37,16 +34,13 @@ const REASON_BYTES: usize = 512;
 /// How much is read from the disk or written to it at once.
 const STEP_BYTES: usize = 64 * 1024;
 
-type Body = BoxBody<Bytes, io::Error>;
-
 /// Told of bytes as they pass.
 pub type ByteObserver = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Talks to file servers. Cheap to clone; keeps no connection.
 #[derive(Debug, Clone)]
 pub struct FileLink {
-    dialer: Dialer,
-    timeouts: Timeouts,
+    http: Http,
 }
 
 /// What is uploaded.
@@ -97,7 +91,9 @@ pub enum DownloadError {
 impl FileLink {
     /// A link over this dialer.
     pub fn new(dialer: Dialer, timeouts: Timeouts) -> Self {
-        Self { dialer, timeouts }
+        Self {
+            http: Http { dialer, timeouts },
+        }
     }
 
     /// `PUT /upload` of a spooled file (BUD-02).
@@ -143,9 +139,9 @@ impl FileLink {
             headers,
             body: http_body_util::BodyExt::boxed(StreamBody::new(stream)),
         };
-        match self.ask(request, &moved).await {
-            Ok(answer) => stored(answer, upload, self.timeouts.transfer).await,
-            Err(failure) => failure.into_outcome(),
+        match self.http.ask(request, &moved).await {
+            Ok(answer) => stored(answer, upload, self.http.timeouts.transfer).await,
+            Err(failure) => outcome_of_failure(failure),
         }
     }
 
@@ -180,9 +176,9 @@ impl FileLink {
             headers,
             body: empty(),
         };
-        match self.ask(request, &AtomicU64::new(0)).await {
+        match self.http.ask(request, &AtomicU64::new(0)).await {
             Ok(answer) => outcome_of(answer.response.status(), answer.response.headers()),
-            Err(failure) => failure.into_outcome(),
+            Err(failure) => outcome_of_failure(failure),
         }
     }
 
@@ -228,7 +224,7 @@ impl FileLink {
             return Err(DownloadError::Integrity);
         }
         loop {
-            let next = tokio::time::timeout(self.timeouts.transfer, body.frame()).await;
+            let next = tokio::time::timeout(self.http.timeouts.transfer, body.frame()).await;
             let frame = match next {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => break,
@@ -285,13 +281,13 @@ impl FileLink {
             headers,
             body: empty(),
         };
-        let answer = self.ask(request, &AtomicU64::new(0)).await?;
+        let answer = self.http.ask(request, &AtomicU64::new(0)).await?;
         let status = answer.response.status();
         if status != StatusCode::OK {
             return Err(refusal(status, answer.response.headers()));
         }
         let body = http_body_util::Limited::new(answer.response.into_body(), limit).collect();
-        match tokio::time::timeout(self.timeouts.transfer, body).await {
+        match tokio::time::timeout(self.http.timeouts.transfer, body).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             _ => Err(DownloadError::Unreachable(
                 "the document did not come, or is too large".to_owned(),
@@ -314,99 +310,7 @@ impl FileLink {
             headers,
             body: empty(),
         };
-        Ok(self.ask(request, &AtomicU64::new(0)).await?)
-    }
-
-    /// One request on one connection. `moved` counts the request's own bytes: as long as they
-    /// flow, the server may take its time.
-    async fn ask(&self, ask: Ask<'_>, moved: &AtomicU64) -> Result<Answer, Failure> {
-        let target = Target::file_server(ask.origin, ask.is_own);
-        let connection = self.dialer.dial(&target).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(256 * 1024)
-            .max_headers(64)
-            .handshake::<_, Body>(TokioIo::new(connection))
-            .await
-            .map_err(|_| Failure::unreachable("the connection broke"))?;
-        // Aborted with the answer, so a transfer that is dropped leaves no connection behind.
-        let driver = Abort(tokio::spawn(async move {
-            let _ = connection.await;
-        }));
-        let mut request = Request::builder()
-            .method(ask.method)
-            .uri(ask.path)
-            .body(ask.body)
-            .map_err(|_| Failure::unreachable("the request could not be written"))?;
-        *request.headers_mut() = ask.headers;
-        let headers = request.headers_mut();
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        headers.insert(header::HOST, host_header(ask.origin)?);
-        let answer = sender.send_request(request);
-        tokio::pin!(answer);
-        let mut seen = 0;
-        let mut since = Instant::now();
-        loop {
-            let tick = since + self.timeouts.transfer;
-            tokio::select! {
-                answer = &mut answer => {
-                    return match answer {
-                        Ok(response) => Ok(Answer { response, _driver: driver }),
-                        Err(_) => Err(Failure::unreachable("the connection broke")),
-                    };
-                }
-                () = tokio::time::sleep_until(tick) => {
-                    let now = moved.load(Ordering::Relaxed);
-                    if now == seen {
-                        return Err(Failure::unreachable("the file server did not answer in time"));
-                    }
-                    seen = now;
-                    since = Instant::now();
-                }
-            }
-        }
-    }
-}
-
-/// A request that is not sent yet.
-struct Ask<'a> {
-    method: Method,
-    origin: &'a Origin,
-    path: String,
-    is_own: bool,
-    headers: HeaderMap,
-    body: Body,
-}
-
-/// A response and the task that reads it.
-struct Answer {
-    response: Response<Incoming>,
-    _driver: Abort,
-}
-
-struct Abort(tokio::task::JoinHandle<()>);
-
-impl Drop for Abort {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-enum Failure {
-    Forbidden(String),
-    Unreachable(String),
-}
-
-impl Failure {
-    fn unreachable(why: &str) -> Self {
-        Self::Unreachable(why.to_owned())
-    }
-
-    fn into_outcome(self) -> BlobOutcome {
-        match self {
-            Self::Forbidden(why) => BlobOutcome::Forbidden(why),
-            Self::Unreachable(why) => BlobOutcome::Unreachable(why),
-        }
+        Ok(self.http.ask(request, &AtomicU64::new(0)).await?)
     }
 }
 
@@ -419,27 +323,11 @@ impl From<Failure> for DownloadError {
     }
 }
 
-impl From<DialError> for Failure {
-    fn from(error: DialError) -> Self {
-        match error {
-            DialError::Forbidden(why) => Self::Forbidden(why.to_owned()),
-            DialError::Unreachable(why) => Self::Unreachable(why),
-        }
+fn outcome_of_failure(failure: Failure) -> BlobOutcome {
+    match failure {
+        Failure::Forbidden(why) => BlobOutcome::Forbidden(why),
+        Failure::Unreachable(why) => BlobOutcome::Unreachable(why),
     }
-}
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-fn host_header(origin: &Origin) -> Result<HeaderValue, Failure> {
-    let standard = if origin.is_secure() { 443 } else { 80 };
-    let host = if origin.port() == standard {
-        origin.host()
-    } else {
-        format!("{}:{}", origin.host(), origin.port())
-    };
-    HeaderValue::from_str(&host).map_err(|_| Failure::unreachable("not a host name"))
 }
 
 fn insert_texts<const N: usize>(
