@@ -15,6 +15,7 @@ mod hostile;
 mod large;
 mod messages;
 mod network;
+mod policy;
 mod privacy;
 mod restart;
 mod vanish;

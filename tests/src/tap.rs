@@ -1,7 +1,7 @@
 //! Logging proxies: what a relay or file server, or somebody on its wire, gets to see.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
@@ -48,9 +48,6 @@ impl Seen {
     }
 }
 
-/// How many frames to let through before every connection is cut; see [`Tap::cut_after_events`].
-const NEVER: usize = usize::MAX;
-
 /// A proxy in front of one server.
 pub struct Tap {
     address: SocketAddr,
@@ -63,7 +60,7 @@ struct Shared {
     upstream: Mutex<Option<SocketAddr>>,
     seen: Mutex<Vec<Seen>>,
     is_down: AtomicBool,
-    events_left: AtomicUsize,
+    last_wrap_for: Mutex<Option<String>>,
     cut: tokio::sync::Notify,
 }
 
@@ -85,7 +82,7 @@ impl Tap {
             upstream: Mutex::new(None),
             seen: Mutex::default(),
             is_down: AtomicBool::new(false),
-            events_left: AtomicUsize::new(NEVER),
+            last_wrap_for: Mutex::default(),
             cut: tokio::sync::Notify::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared), scheme));
@@ -132,10 +129,10 @@ impl Tap {
         }
     }
 
-    /// Lets this many EVENT frames pass to the server, then goes down before any answer to the
-    /// last one comes back: the relay has it, the client cannot know.
-    pub fn cut_after_events(&self, events: usize) {
-        self.shared.events_left.store(events, Ordering::SeqCst);
+    /// Goes down when the next wrap for this key (hex) has reached the server, before the answer
+    /// comes back: the relay has it, the client cannot know.
+    pub fn cut_after_wrap_for(&self, key: &str) {
+        *self.shared.last_wrap_for.lock().expect("not poisoned") = Some(key.to_owned());
     }
 }
 
@@ -176,15 +173,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, scheme: &'static str
 }
 
 impl Shared {
-    /// Counts one EVENT frame down; true for the last one that may pass.
-    fn is_last_event(&self) -> bool {
-        let left = self.events_left.load(Ordering::SeqCst);
-        if left == NEVER {
-            return false;
+    /// Whether this frame is the wrap after which everything goes down.
+    fn is_last(&self, frame: &str) -> bool {
+        let mut last = self.last_wrap_for.lock().expect("not poisoned");
+        let is_it = frame.starts_with("[\"EVENT\"")
+            && last
+                .as_ref()
+                .is_some_and(|key| frame.contains(&format!("\"p\",\"{key}\"")));
+        if is_it {
+            *last = None;
         }
-        self.events_left
-            .store(if left <= 1 { NEVER } else { left - 1 }, Ordering::SeqCst);
-        left <= 1
+        is_it
     }
 
     fn note(&self, index: usize, write: impl FnOnce(&mut Seen)) {
@@ -232,7 +231,7 @@ async fn relay_connection(
                 let mut is_last = false;
                 if let Message::Text(text) = &message {
                     shared.note(index, |seen| seen.sent.push(text.to_string()));
-                    is_last = text.starts_with("[\"EVENT\"") && shared.is_last_event();
+                    is_last = shared.is_last(text);
                 }
                 to_server.send(message).await?;
                 if is_last {

@@ -46,15 +46,20 @@ pub struct RelayPlace {
     /// Where its data lies.
     pub data: PathBuf,
     clock: WorldClock,
+    rules: Rules,
     running: Option<Relay>,
 }
 
+/// What a story changes in a relay's configuration.
+type Rules = Box<dyn Fn(&mut sotto_relay::Config) + Send + Sync>;
+
 impl RelayPlace {
-    async fn new(data: PathBuf, clock: WorldClock) -> Self {
+    async fn new(data: PathBuf, clock: WorldClock, rules: Rules) -> Self {
         let mut place = Self {
             tap: Tap::relay().await,
             data,
             clock,
+            rules,
             running: None,
         };
         place.start().await;
@@ -74,6 +79,7 @@ impl RelayPlace {
         let mut config = sotto_relay::Config::on_disk(&self.data);
         config.urls = vec![self.url()];
         config.clock = sotto_relay::config::Clock::new(move || clock.now());
+        (self.rules)(&mut config);
         self.running = Some(Relay::start(listener, config).await.unwrap());
         self.tap.lead_to(address);
     }
@@ -161,11 +167,17 @@ impl World {
 
     /// A relay with its own data.
     pub async fn relay(&self, name: &str) -> RelayPlace {
-        RelayPlace::new(
-            self.folder().join(format!("relay-{name}")),
-            self.clock.clone(),
-        )
-        .await
+        self.relay_with(name, |_| {}).await
+    }
+
+    /// A relay whose operator has other rules.
+    pub async fn relay_with(
+        &self,
+        name: &str,
+        rules: impl Fn(&mut sotto_relay::Config) + Send + Sync + 'static,
+    ) -> RelayPlace {
+        let data = self.folder().join(format!("relay-{name}"));
+        RelayPlace::new(data, self.clock.clone(), Box::new(rules)).await
     }
 
     /// A file server with its own data.
