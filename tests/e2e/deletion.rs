@@ -9,10 +9,7 @@ async fn a_message_and_its_file_are_deleted_everywhere() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let files = world.files("a").await;
-    let anna = world.person("anna", &[&relay], &[&files]).await;
-    let ben = world.person("ben", &[&relay], &[&files]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[&files]).await;
     let path = world.folder().join("secret.txt");
     std::fs::write(&path, "nobody should read this".repeat(100)).unwrap();
     let mut request = file_request("ben", &path);
@@ -101,10 +98,7 @@ fn is_deleted(status: StatusView) -> bool {
 async fn a_deletion_that_comes_before_the_message_still_counts() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     let sent = anna.text("ben", "a slip").await;
     let mut client = anna.client();
     assert!(client.delete(&sent.id, true).await.unwrap().error.is_none());
@@ -117,10 +111,7 @@ async fn a_deletion_that_comes_before_the_message_still_counts() {
 async fn deleting_what_was_never_sent_leaves_nothing_to_publish() {
     let mut world = World::new();
     let mut relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     anna.text("ben", "first").await;
     ben.sync().await;
 
@@ -153,10 +144,7 @@ async fn deleting_what_was_never_sent_leaves_nothing_to_publish() {
 async fn a_second_home_deletes_what_the_first_sent() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     let sent = anna.text("ben", "from the first home").await;
     ben.sync().await;
     let options = client_core::client::InitOptions {

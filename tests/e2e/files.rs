@@ -22,10 +22,7 @@ async fn a_file_arrives_identical_and_the_server_saw_ciphertext() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let files = world.files("a").await;
-    let anna = world.person("anna", &[&relay], &[&files]).await;
-    let ben = world.person("ben", &[&relay], &[&files]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[&files]).await;
     let content = noise(300_000);
     let path = write(world.folder(), "report.bin", &content);
     let sent = anna.file("ben", &path).await;
@@ -57,10 +54,7 @@ async fn a_hostile_file_name_stays_in_the_folder() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let files = world.files("a").await;
-    let anna = world.person("anna", &[&relay], &[&files]).await;
-    let ben = world.person("ben", &[&relay], &[&files]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[&files]).await;
     for name in [
         "../../x",
         "/etc/passwd",
@@ -120,10 +114,7 @@ async fn a_damaged_or_truncated_blob_is_noticed_and_leaves_no_file() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let files = world.files("a").await;
-    let anna = world.person("anna", &[&relay], &[&files]).await;
-    let ben = world.person("ben", &[&relay], &[&files]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[&files]).await;
     let path = write(world.folder(), "plain", &noise(200_000));
     let sent = anna.file("ben", &path).await;
     ben.sync().await;

@@ -8,10 +8,7 @@ use e2e::world::{World, word};
 async fn a_text_goes_both_ways_and_both_see_it_once() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
 
     let sent = anna.text("ben", "Hello Ben").await;
     assert_eq!(
@@ -75,10 +72,7 @@ async fn a_receipt_says_delivered_and_only_contacts_send_one() {
 async fn waiting_for_delivered_ends_when_the_peer_confirms() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     let mut request = SendRequest::text("ben", "Say when");
     request.wait = WaitLevel::Delivered;
     let waiting = anna.send(request);
@@ -112,10 +106,7 @@ async fn without_an_inbox_list_nothing_is_sent() {
 async fn a_message_waits_for_somebody_who_is_away() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     for n in 0..5 {
         anna.text("ben", &format!("note {n}")).await;
     }
@@ -129,10 +120,7 @@ async fn a_message_waits_for_somebody_who_is_away() {
 async fn a_second_home_of_the_same_seed_sees_what_the_first_sent() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     anna.text("ben", "from the first home").await;
     world.clock.pass(1);
     ben.text("anna", "an answer").await;
@@ -153,10 +141,7 @@ async fn a_second_home_of_the_same_seed_sees_what_the_first_sent() {
 async fn the_same_idempotency_key_sends_once() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     let request = || {
         let mut request = SendRequest::text("ben", "once");
         request.idempotency_key = Some("job-17".into());
@@ -173,10 +158,7 @@ async fn the_same_idempotency_key_sends_once() {
 async fn a_blocked_contact_is_neither_heard_nor_written_to() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     ben.client().block_contact("anna").unwrap();
     anna.text("ben", "listen to me").await;
     assert_eq!(ben.sync().await, 0);

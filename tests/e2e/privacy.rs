@@ -178,10 +178,7 @@ async fn one_file_sent_twice_makes_two_blobs_under_two_keys_and_no_account_key()
     let mut world = World::new();
     let relay = world.relay("a").await;
     let files = world.files("a").await;
-    let anna = world.person("anna", &[&relay], &[&files]).await;
-    let ben = world.person("ben", &[&relay], &[&files]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[&files]).await;
     let path = world.folder().join("same.bin");
     std::fs::write(&path, vec![7; 40_000]).unwrap();
     let sent = [anna.file("ben", &path).await, anna.file("ben", &path).await];

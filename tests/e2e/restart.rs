@@ -7,10 +7,7 @@ use e2e::world::{World, word};
 async fn a_restarted_relay_still_has_what_it_acknowledged() {
     let mut world = World::new();
     let mut relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     anna.text("ben", "before").await;
     relay.stop().await;
     relay.start().await;
@@ -23,10 +20,7 @@ async fn a_restarted_relay_still_has_what_it_acknowledged() {
 async fn a_relay_that_dies_before_its_answer_makes_no_double() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     anna.text("ben", "first").await;
     // The relay takes the next event, and the connection dies before its OK comes back.
     relay.tap.cut_after_wrap_for(ben.key());
@@ -63,10 +57,7 @@ async fn a_relay_that_dies_before_its_answer_makes_no_double() {
 async fn an_unreachable_relay_keeps_the_message_in_the_outbox() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     anna.text("ben", "warm up").await;
     relay.tap.set_down(true);
     let outcome = anna

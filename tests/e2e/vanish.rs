@@ -8,10 +8,7 @@ async fn a_vanishing_message_is_gone_at_the_second_at_both_ends_and_on_the_serve
     let mut world = World::new();
     let relay = world.relay("a").await;
     let files = world.files("a").await;
-    let anna = world.person("anna", &[&relay], &[&files]).await;
-    let ben = world.person("ben", &[&relay], &[&files]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[&files]).await;
     let path = world.folder().join("note.txt");
     std::fs::write(&path, "short-lived".repeat(50)).unwrap();
     let mut request = file_request("ben", &path);
@@ -89,10 +86,7 @@ async fn a_vanishing_message_is_gone_at_the_second_at_both_ends_and_on_the_serve
 async fn somebody_who_comes_too_late_never_sees_it() {
     let mut world = World::new();
     let relay = world.relay("a").await;
-    let anna = world.person("anna", &[&relay], &[]).await;
-    let ben = world.person("ben", &[&relay], &[]).await;
-    anna.knows(&ben, "ben");
-    ben.knows(&anna, "anna");
+    let (anna, ben) = world.friends(&[&relay], &[]).await;
     let mut request = SendRequest::text("ben", "for the next minute");
     request.expire_s = Some(60);
     anna.send(request).await;

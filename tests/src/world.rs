@@ -205,6 +205,19 @@ impl World {
         self.person_with(name, options).await
     }
 
+    /// Anna and Ben on the same servers, who have added each other by invite.
+    pub async fn friends(
+        &mut self,
+        relays: &[&RelayPlace],
+        files: &[&FilesPlace],
+    ) -> (Person, Person) {
+        let anna = self.person("anna", relays, files).await;
+        let ben = self.person("ben", relays, files).await;
+        anna.knows(&ben, "ben");
+        ben.knows(&anna, "anna");
+        (anna, ben)
+    }
+
     /// A person as the options say.
     pub async fn person_with(&mut self, name: &str, options: InitOptions) -> Person {
         self.people += 1;
