@@ -16,8 +16,6 @@ async fn a_message_and_its_file_are_deleted_everywhere() {
     request.text = Some("look at this".into());
     let sent = anna.send(request).await;
     assert_eq!(sent.ids.len(), 2);
-    ben.sync().await;
-    assert_eq!(ben.messages("anna").len(), 2);
     let wraps: Vec<String> = relay
         .tap
         .seen()
@@ -25,11 +23,27 @@ async fn a_message_and_its_file_are_deleted_everywhere() {
         .flat_map(|seen| seen.published(1059))
         .map(|wrap| wrap["sig"].as_str().unwrap().to_owned())
         .collect();
-    assert!(
-        wraps
-            .iter()
-            .any(|sig| is_in_any_file(&relay.data, sig.as_bytes()))
+    assert_eq!(
+        wraps.len(),
+        4,
+        "two messages, each for Ben and for Anna herself"
     );
+    let stored = |sig: &String| is_in_any_file(&relay.data, sig.as_bytes());
+    assert!(
+        wraps.iter().all(stored),
+        "before, the relay's files have them"
+    );
+    let uploads: Vec<_> = files
+        .tap
+        .seen()
+        .into_iter()
+        .filter(|t| t.head.starts_with("PUT"))
+        .collect();
+    assert_eq!(uploads.len(), 1);
+    let blobs = || files_below(&files.data.join("blobs"));
+    assert_eq!(blobs(), 1);
+    ben.sync().await;
+    assert_eq!(ben.messages("anna").len(), 2);
 
     let mut client = anna.client();
     for id in &sent.ids {
@@ -71,23 +85,26 @@ async fn a_message_and_its_file_are_deleted_everywhere() {
     client.close().await;
 
     // What the servers had of the two messages is gone from the bytes of their files.
-    let blobs = std::fs::read_dir(&files.data).unwrap();
-    drop(blobs);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(70);
-    let gone = || {
-        // The first wraps belong to the deleted messages; the deletions themselves follow.
-        wraps
-            .iter()
-            .take(2)
-            .all(|sig| !is_in_any_file(&relay.data, sig.as_bytes()))
-    };
-    while !gone() {
+    assert_eq!(blobs(), 0);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while wraps.iter().any(stored) {
         assert!(
             std::time::Instant::now() < deadline,
             "still in the relay's files"
         );
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
+}
+
+/// How many files lie below a folder.
+fn files_below(folder: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| if path.is_dir() { files_below(&path) } else { 1 })
+        .sum()
 }
 
 fn is_deleted(status: StatusView) -> bool {

@@ -16,15 +16,20 @@ async fn a_vanishing_message_is_gone_at_the_second_at_both_ends_and_on_the_serve
     request.expire_s = Some(600);
     let sent = anna.send(request).await;
     let expires_at = sent.expires_at.unwrap();
-    ben.sync().await;
-    assert_eq!(ben.messages("anna").len(), 2);
-    assert_eq!(ben.messages("anna")[0].expires_at, Some(expires_at));
     let wraps: Vec<serde_json::Value> = relay
         .tap
         .seen()
         .iter()
         .flat_map(|seen| seen.published(1059))
         .collect();
+    assert_eq!(
+        wraps.len(),
+        4,
+        "two messages, each for Ben and for Anna herself"
+    );
+    ben.sync().await;
+    assert_eq!(ben.messages("anna").len(), 2);
+    assert_eq!(ben.messages("anna")[0].expires_at, Some(expires_at));
     for wrap in &wraps {
         let tag = |name: &str| {
             let tags = wrap["tags"].as_array().unwrap().clone();
@@ -32,12 +37,8 @@ async fn a_vanishing_message_is_gone_at_the_second_at_both_ends_and_on_the_serve
                 .find(|tag| tag[0] == name)
                 .map(|tag| tag[1].as_str().unwrap().to_owned())
         };
-        if let Some(outer) = tag("expiration") {
-            assert!(
-                outer.parse::<u64>().unwrap() >= expires_at,
-                "never earlier than inside"
-            );
-        }
+        let outer: u64 = tag("expiration").expect("a coarse expiry").parse().unwrap();
+        assert!(outer >= expires_at, "never earlier than inside");
     }
 
     world.clock.pass(600);
@@ -60,7 +61,6 @@ async fn a_vanishing_message_is_gone_at_the_second_at_both_ends_and_on_the_serve
     assert!(deletions.iter().all(|event| event["pubkey"] != anna.key()));
     let sigs = wraps
         .iter()
-        .take(4)
         .map(|wrap| wrap["sig"].as_str().unwrap().to_owned());
     let sigs: Vec<String> = sigs.collect();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(70);
@@ -79,7 +79,6 @@ async fn a_vanishing_message_is_gone_at_the_second_at_both_ends_and_on_the_serve
         ["not_found", "expired"].contains(&word(&error)),
         "{error:?}"
     );
-    assert!(!is_in_any_file(&anna.home, b"this will not stay"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
