@@ -46,3 +46,16 @@ fn a_damaged_lock_is_said_to_be_damaged() {
     let ran = alice.run(["inbox"]);
     assert_eq!(ran.code, Some(11), "{ran:?}");
 }
+
+#[test]
+fn an_empty_root_is_damage_and_not_a_new_account() {
+    let world = World::new();
+    let alice = world.join("alice");
+    for extra in ["root.db-wal", "root.db-shm"] {
+        let _ = std::fs::remove_file(alice.home.join(extra));
+    }
+    std::fs::write(alice.home.join("root.db"), "").unwrap();
+    alice.run(["account", "show"]).refuses(11, "integrity");
+    let left = std::fs::metadata(alice.home.join("root.db")).unwrap();
+    assert_eq!(left.len(), 0, "nothing was made in its place");
+}

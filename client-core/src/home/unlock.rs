@@ -206,12 +206,15 @@ impl HomeFolder {
             }
         }
         let data_key = self.open_lock(&folder, unlock, now)?;
-        // It must be there: a missing one would be made anew, empty, and hide the loss.
+        // It must be there and hold something: a missing or empty one would be made anew, without
+        // seed and circles, and hide the loss.
         if !folder.has(ROOT) {
             return Err(damaged("root.db is missing"));
         }
         // Opened once without following links; SQLite then opens the same name.
-        drop(folder.open_to_read(ROOT)?);
+        if folder.open_to_read(ROOT)?.metadata()?.len() == 0 {
+            return Err(damaged("root.db is empty"));
+        }
         let root = RootStore::open(&folder.path().join(ROOT), &data_key.root_store())?;
         Ok(Unlocked {
             folder,
