@@ -28,11 +28,18 @@ impl Context {
         Self { global, printer }
     }
 
-    /// The account's folder: `--home`, or the platform's place for data.
+    /// The account's folder: `--home`, else `SOTTO_HOME` (an empty one counts as unset), else the
+    /// platform's place for data.
     pub fn home_dir(&self) -> Result<PathBuf> {
-        match &self.global.home {
-            Some(dir) if !dir.as_os_str().is_empty() => Ok(dir.clone()),
-            _ => directories::ProjectDirs::from("", "", "sotto")
+        let named = self.global.home.clone();
+        let from_environment = || {
+            std::env::var_os("SOTTO_HOME")
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from)
+        };
+        match named.or_else(from_environment) {
+            Some(dir) => Ok(dir),
+            None => directories::ProjectDirs::from("", "", "sotto")
                 .map(|dirs| dirs.data_dir().to_owned())
                 .ok_or_else(|| usage("this machine names no home folder; give one with --home")),
         }
@@ -53,6 +60,18 @@ impl Context {
     /// The folder as the front door takes it.
     pub fn home(&self) -> Result<Home> {
         Ok(Home::at(self.home_dir()?))
+    }
+
+    /// A folder for an account that may still have to be made; 2 where it cannot be a folder.
+    pub fn new_home(&self) -> Result<Home> {
+        let home = self.home()?;
+        let place = home.path();
+        if place.exists() && !place.is_dir() {
+            let place = place.display();
+            return Err(usage(format!("{place} is a file, and a home is a folder"))
+                .hint("name another place with --home"));
+        }
+        Ok(home)
     }
 
     /// A folder that holds an account; 7 where there is none.

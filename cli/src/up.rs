@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use client_core::client::{Client, Home, InitOptions, Outcome};
+use client_core::client::{Client, Home, InitOptions, Outcome, UnlockWith};
 use client_core::{Error, ErrorWord, Origin, RelayUrl, Result};
 use serde::Serialize;
 use sotto_files::{FileServer, StartError};
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use crate::args::Up;
 use crate::commands::new_unlock;
 use crate::context::{Context, Ended};
+use crate::failure::interrupted;
 use crate::internal;
 use crate::printer::Printer;
 use crate::printer::text::{Line, Look, Text};
@@ -82,13 +83,18 @@ impl Render for UpView {
 
 /// Runs until a signal comes, then finishes what is in flight.
 pub(crate) async fn run(context: &mut Context, args: &Up, signals: &mut Signals) -> Ended {
-    let home = context.home()?;
+    let home = context.new_home()?;
+    // Asked for before anything is started or written.
+    let unlock = tokio::select! {
+        unlock = unlock(context, &home) => unlock?,
+        () = signals.stop() => return Err(interrupted().into()),
+    };
     let servers = Servers::start(home.path(), args.listen_relay, args.listen_files).await?;
     for warning in servers.relay.warnings() {
         context.printer.warn(warning);
     }
     let ended = tokio::select! {
-        ended = serve(context, &home, args, &servers) => ended,
+        ended = serve(context, &home, unlock, args, &servers) => ended,
         () = signals.stop() => Ok(()),
     };
     let stopped = servers.stop().await;
@@ -98,8 +104,14 @@ pub(crate) async fn run(context: &mut Context, args: &Up, signals: &mut Signals)
 }
 
 /// Makes or opens the account, says where everything is, then shows what happens.
-async fn serve(context: &mut Context, home: &Home, args: &Up, servers: &Servers) -> Ended {
-    let mut client = account(context, home, args, servers).await?;
+async fn serve(
+    context: &mut Context,
+    home: &Home,
+    unlock: UnlockWith,
+    args: &Up,
+    servers: &Servers,
+) -> Ended {
+    let mut client = account(context, home, unlock, args, servers).await?;
     context.pass_on_warnings(&mut client);
     let view = UpView {
         relay: servers.relay_url.to_string(),
@@ -130,17 +142,24 @@ fn show(printer: &mut Printer, event: &client_core::view::EventView) -> ControlF
     }
 }
 
+/// What opens the account in `home`, or will open the one that is made there.
+async fn unlock(context: &Context, home: &Home) -> Result<UnlockWith> {
+    if home.exists() {
+        context.unlock(home).await
+    } else {
+        new_unlock(context).await
+    }
+}
+
 /// The account in `home`, made where there is none, that uses these servers.
 async fn account(
     context: &mut Context,
     home: &Home,
+    unlock: UnlockWith,
     args: &Up,
     servers: &Servers,
 ) -> Result<Client> {
-    let unlock = if home.exists() {
-        context.unlock(home).await?
-    } else {
-        let unlock = new_unlock(context).await?;
+    if !home.exists() {
         let options = InitOptions {
             name: args.name.clone(),
             relays: vec![servers.relay_url.clone()],
@@ -153,8 +172,7 @@ async fn account(
         if let Some(error) = made.error {
             return Err(error);
         }
-        unlock
-    };
+    }
     let circle = context
         .global
         .circle

@@ -12,14 +12,9 @@ use super::parse;
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The account's folder [default: the platform's data folder]
-    #[arg(
-        long,
-        global = true,
-        env = "SOTTO_HOME",
-        hide_env = true,
-        value_name = "DIR",
-        display_order = 901
-    )]
+    // `SOTTO_HOME` is read where the folder is needed: clap would refuse an empty one, which
+    // means the same as none.
+    #[arg(long, global = true, value_name = "DIR", display_order = 901)]
     pub home: Option<PathBuf>,
 
     /// The circle to act in [default: the current one]

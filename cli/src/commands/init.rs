@@ -13,7 +13,7 @@ use crate::printer::text::{Line, Look, Text};
 use crate::secrets;
 
 pub async fn run(context: &mut Context, args: Init) -> Ended {
-    let home = context.home()?;
+    let home = context.new_home()?;
     if home.exists() {
         let place = home.path().display();
         return Err(Error::new(

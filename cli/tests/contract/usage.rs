@@ -66,6 +66,40 @@ fn errors_for_people_have_a_hint() {
 }
 
 #[test]
+fn an_empty_home_in_the_environment_counts_as_none() {
+    let world = World::new();
+    let data = as_str(world.dir.path()).to_owned();
+    let mut show = sotto(["account", "show", "--json"]);
+    show.env("SOTTO_HOME", "").env("XDG_DATA_HOME", &data);
+    let error = Ran::of(show.output().unwrap()).refuses(7, "not_found");
+    assert!(error["detail"].as_str().unwrap().contains(&data), "{error}");
+    // On the command line it is a script's unset variable, and the default account is not meant.
+    let empty = sotto(["account", "show", "--json", "--home", ""]).output();
+    Ran::of(empty.unwrap()).refuses(2, "usage");
+}
+
+#[test]
+fn a_home_in_the_environment_is_used_and_the_option_wins() {
+    let world = World::new();
+    let alice = world.join("alice");
+    let mut show = sotto(["account", "show", "--json", "--key-file"]);
+    show.arg(&alice.key).env("SOTTO_HOME", &alice.home);
+    Ran::of(show.output().unwrap()).succeeds();
+    show.arg("--home").arg(world.dir.path().join("nowhere"));
+    Ran::of(show.output().unwrap()).refuses(7, "not_found");
+}
+
+#[test]
+fn a_home_that_is_a_file_is_a_usage_error() {
+    let world = World::new();
+    let mut person = world.person("alice");
+    person.home = world.file("taken", "x");
+    person.run(["init"]).refuses(2, "usage");
+    person.run(["up"]).refuses(2, "usage");
+    assert!(!person.key.exists());
+}
+
+#[test]
 fn help_and_version_are_answers() {
     for args in [
         ["--help"].as_slice(),
