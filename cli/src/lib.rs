@@ -49,6 +49,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     } else {
         Mode::Text
     };
+    if matches!(cli.command, Command::Demo | Command::Up(_)) {
+        // The relay's index engine creates its files with the umask's mode; they are for this
+        // user alone, whoever creates them. What a user fetches keeps the user's own umask.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
     let printer = Printer::new(mode, cli.global.quiet, cli.global.color.into());
     log_to_stderr(cli.global.verbose, mode);
     let mut context = Context::new(cli.global, printer);

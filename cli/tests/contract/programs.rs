@@ -1,6 +1,8 @@
 //! `demo`, `up`, `version`, `man`, `completions`.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -59,10 +61,39 @@ fn up_serves_until_it_is_told_to_stop() {
         "your relay works"
     );
 
+    assert_eq!(open_to_others(&ada.home), Vec::<PathBuf>::new());
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     child.ended().succeeds();
+}
+
+/// What under `folder`, itself included, another user could open.
+fn open_to_others(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let about = std::fs::symlink_metadata(&path).unwrap();
+        if about.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            waiting.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        if about.permissions().mode() & 0o077 != 0 {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn up_starts_nothing_before_it_can_unlock() {
+    let world = World::new();
+    let home = world.dir.path().join("nobody");
+    let mut up = sotto(["up", "--json", "--listen-relay", "127.0.0.1:0"]);
+    up.args(["--listen-files", "127.0.0.1:0", "--home"])
+        .arg(&home);
+    Ran::of(up.output().unwrap()).refuses(4, "locked");
+    assert!(!home.exists());
 }
 
 #[test]
