@@ -96,29 +96,54 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     log_to_stderr(arguments.verbose, arguments.json);
     let json = arguments.json;
     match execute(arguments) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            let (code, word) = match error.downcast_ref::<Failure>() {
-                Some(failure) => (failure.code, failure.word),
-                None => (1, "internal"),
-            };
-            let mut stderr = std::io::stderr();
-            // Where stderr is gone there is nobody left to tell.
-            let _ = if json {
-                let schema = "sotto.error/1";
-                let detail = format!("{error:#}");
-                let object = json!({ "schema": schema, "error": word, "detail": detail });
-                writeln!(stderr, "{object}")
-            } else {
-                writeln!(stderr, "sotto-files: {error:#}")
-            };
-            ExitCode::from(code)
-        }
+        Err(error) => ExitCode::from(report(json, &error)),
     }
+}
+
+/// Help goes to stdout; everything else that clap says is a usage error, an object under
+/// `--json` as well.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // The options could not be read as a whole, so the one that matters here is looked for.
+    let json = std::env::args_os()
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json");
+    if error.use_stderr() && json {
+        let text = error.to_string();
+        let detail = text.split("\n\nUsage:").next().unwrap_or_default();
+        let detail = detail.trim_start_matches("error: ");
+        let words: Vec<&str> = detail.split_whitespace().collect();
+        return ExitCode::from(report(json, &Failure::usage(words.join(" "))));
+    }
+    // A closed stdout or stderr leaves nobody to tell.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// Says on stderr what went wrong, and gives the exit code.
+fn report(json: bool, error: &anyhow::Error) -> u8 {
+    let (code, word) = match error.downcast_ref::<Failure>() {
+        Some(failure) => (failure.code, failure.word),
+        None => (1, "internal"),
+    };
+    let mut stderr = std::io::stderr();
+    // Where stderr is gone there is nobody left to tell.
+    let _ = if json {
+        let schema = "sotto.error/1";
+        let detail = format!("{error:#}");
+        let object = json!({ "schema": schema, "error": word, "detail": detail });
+        writeln!(stderr, "{object}")
+    } else {
+        writeln!(stderr, "sotto-files: {error:#}")
+    };
+    code
 }
 
 fn execute(arguments: Arguments) -> anyhow::Result<u8> {
@@ -231,7 +256,15 @@ async fn run_check(url: Origin, timeout: Duration, json: bool) -> anyhow::Result
         })
         .collect();
     say(json, &serde_json::to_value(&report)?, &lines.join("\n"))?;
-    Ok(if report.ok { 0 } else { 5 })
+    let failed = report.checks.iter().filter(|check| !check.ok).count();
+    if report.ok {
+        return Ok(0);
+    }
+    Err(Failure::of(
+        5,
+        "partly_done",
+        format!("{failed} checks failed"),
+    ))
 }
 
 fn verify(store: &DiskStorage, json: bool) -> anyhow::Result<u8> {
@@ -252,7 +285,11 @@ fn verify(store: &DiskStorage, json: bool) -> anyhow::Result<u8> {
         "blobs": found.blobs, "bytes": found.bytes, "damaged": damaged,
     });
     say(json, &object, &text)?;
-    Ok(if ok { 0 } else { 11 })
+    if ok {
+        return Ok(0);
+    }
+    let detail = format!("{} blobs are damaged", found.damaged.len());
+    Err(Failure::of(11, "integrity", detail))
 }
 
 fn gc(store: &DiskStorage, json: bool) -> anyhow::Result<u8> {
@@ -267,7 +304,11 @@ fn gc(store: &DiskStorage, json: bool) -> anyhow::Result<u8> {
         swept.erased, swept.failed, usage.blobs, usage.bytes
     );
     say(json, &object, &text)?;
-    Ok(if swept.failed == 0 { 0 } else { 5 })
+    if swept.failed == 0 {
+        return Ok(0);
+    }
+    let detail = format!("{} blobs could not be erased", swept.failed);
+    Err(Failure::of(5, "partly_done", detail))
 }
 
 fn now_seconds() -> anyhow::Result<u64> {

@@ -149,6 +149,12 @@ fn f_cli_3_nonsense_is_2_and_names_the_key() {
         vec![],
     ] {
         assert_eq!(program(&arguments).status.code(), Some(2), "{arguments:?}");
+        let refused = program(&[&arguments[..], &["--json"]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        let error = object(&refused.stderr);
+        assert_eq!(error["schema"], "sotto.error/1", "{arguments:?}");
+        assert_eq!(error["error"], "usage", "{arguments:?}");
+        assert!(refused.stdout.is_empty());
     }
     let missing = program(&["run", "--config", "/nonexistent/c.toml"]);
     assert_eq!(missing.status.code(), Some(7));
@@ -231,6 +237,7 @@ async fn f_cli_6_check_is_3_where_nobody_listens_and_5_where_a_promise_fails() {
     let full = World::with(|config| config.limits.total_bytes = 0).await;
     let checked = program_async(&["check", "--json", &full.server.url()]).await;
     assert_eq!(checked.status.code(), Some(5));
+    assert_eq!(object(&checked.stderr)["error"], "partly_done");
     let report = object(&checked.stdout);
     assert_eq!(report["ok"], false);
     let checks = report["checks"].as_array().unwrap();
@@ -276,6 +283,15 @@ async fn f_cli_7_verify_names_what_is_damaged() {
     std::fs::write(record.join(format!("{hash}.json")), [0; 40]).unwrap();
     let damaged = program_async(&["verify", "--json", "--data", data]).await;
     assert_eq!(damaged.status.code(), Some(11));
+    // Behind what the log has to say.
+    let last = damaged
+        .stderr
+        .trim_ascii_end()
+        .rsplit(|&byte| byte == b'\n');
+    assert_eq!(
+        object(last.into_iter().next().unwrap())["error"],
+        "integrity"
+    );
     let report = object(&damaged.stdout);
     assert_eq!(report["blobs"], 1);
     assert_eq!(report["damaged"].as_array().unwrap().len(), 4);
