@@ -58,6 +58,7 @@ impl Say {
 pub enum Word {
     Usage,
     Unreachable,
+    PartlyDone,
     NotFound,
     Conflict,
     StoreDamaged,
@@ -71,6 +72,7 @@ impl Word {
         match self {
             Self::Usage => "usage",
             Self::Unreachable => "unreachable",
+            Self::PartlyDone => "partly_done",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
             Self::StoreDamaged => "store_damaged",
@@ -86,6 +88,7 @@ impl Word {
             Self::DiskFull | Self::Internal => 1,
             Self::Usage => 2,
             Self::Unreachable => 3,
+            Self::PartlyDone => 5,
             Self::NotFound => 7,
             Self::Conflict => 9,
             Self::StoreDamaged => 11,
@@ -239,7 +242,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn init(say: &Say, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let example = Raw::example();
     let Some(path) = config else {
-        let _ = std::io::stdout().write_all(example.as_bytes());
+        let object = json!({"schema": "sotto.config/1", "config": example});
+        say.out(&object, example.trim_end());
         return Ok(ExitCode::SUCCESS);
     };
     let mut file = std::fs::File::create_new(&path).map_err(|error| on_file(&path, &error))?;

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
+use sotto_relay::config::Storage;
 use sotto_relay::pipeline;
 use sotto_relay::policy::{self, OwnUrls, Rules, Verdict, Writers};
 use sotto_relay::server;
 use sotto_relay::store::{Opened, StoreError};
 use wire::{Event, VerifiedEvent, limits};
 
-use super::{Failure, Say, configuration, on_file};
+use super::{Failure, Say, Word, configuration, on_file};
 use crate::Place;
 
 /// Events committed together.
@@ -22,7 +23,7 @@ const BATCH: usize = 500;
 /// Every event that is stored and not expired, one per line.
 pub fn export(say: &Say, place: Place, output: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let config = configuration(place, None, Vec::new())?;
-    let opened = open(say, &config)?;
+    let opened = open_existing(say, &config)?;
     let is_file = output.is_some();
     let sink: Box<dyn Write> = match &output {
         Some(path) => Box::new(File::create_new(path).map_err(|error| on_file(path, &error))?),
@@ -130,13 +131,19 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
     });
     let text = format!("{stored} stored, {known} known already, {refused} refused");
     say.out(&object, &text);
-    Ok(ExitCode::from(if refused > 0 { 5 } else { 0 }))
+    match refused {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Err(Failure::new(
+            Word::PartlyDone,
+            format!("{refused} lines were refused"),
+        )),
+    }
 }
 
 /// Gives back the space of what is gone.
 pub fn compact(say: &Say, place: Place) -> Result<ExitCode, Failure> {
     let config = configuration(place, None, Vec::new())?;
-    let mut opened = open(say, &config)?;
+    let mut opened = open_existing(say, &config)?;
     let now = config.clock.now();
     let mut erased = 0;
     loop {
@@ -155,6 +162,17 @@ pub fn compact(say: &Say, place: Place) -> Result<ExitCode, Failure> {
     let text = format!("{erased} expired events erased, {segments} segments rewritten");
     say.out(&object, &text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens data that must be there: a wrong `--data` is an error, and no empty store is made of it.
+fn open_existing(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Failure> {
+    match &config.storage {
+        Storage::Disk { folder, .. } if !folder.is_dir() => Err(Failure::new(
+            Word::NotFound,
+            format!("{} is no folder", folder.display()),
+        )),
+        _ => open(say, config),
+    }
 }
 
 fn open(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Failure> {

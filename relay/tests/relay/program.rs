@@ -121,13 +121,33 @@ fn r_prog_5_the_example_configuration_is_accepted() {
         run(&["init", "--config", text(&path)]).status.code(),
         Some(9)
     );
-    assert_eq!(run(&["init"]).stdout, std::fs::read(&path).unwrap());
+    let written = std::fs::read(&path).unwrap();
+    let shown = run(&["init"]).stdout;
+    assert_eq!(shown.trim_ascii_end(), written.trim_ascii_end());
+    let object: serde_json::Value =
+        serde_json::from_slice(&run(&["--json", "init"]).stdout).unwrap();
+    assert_eq!(object["schema"], "sotto.config/1");
+    assert_eq!(object["config"].as_str().unwrap().as_bytes(), written);
     let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
     let output = run(&["compact", "--config", text(&path), "--data", text(&data)]);
     assert_eq!(output.status.code(), Some(0));
     let output = run(&["--json", "version"]);
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(object["schema"], "sotto.version/1");
+}
+
+#[test]
+fn r_prog_5_a_wrong_data_folder_is_not_an_empty_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("misspelt");
+    for command in ["export", "compact"] {
+        let output = run(&["--json", command, "--data", text(&data)]);
+        assert_eq!(output.status.code(), Some(7), "{command}");
+        assert_eq!(error(&output)["error"], "not_found", "{command}");
+        assert!(output.stdout.is_empty(), "{command}");
+        assert!(!data.exists(), "{command}");
+    }
 }
 
 #[tokio::test]
@@ -162,6 +182,7 @@ async fn r_prog_6_export_and_import_carry_every_event_over() {
     std::fs::write(&lines, all).unwrap();
     let output = run(&["--json", "import", "--data", text(&new), text(&lines)]);
     assert_eq!(output.status.code(), Some(5));
+    assert_eq!(error(&output)["error"], "partly_done");
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&object["known"], &object["refused"]),
@@ -191,6 +212,7 @@ async fn r_prog_7_check_passes_on_this_relay_and_names_what_fails() {
     let relay = start(config).await;
     let output = check(relay.url()).await.unwrap();
     assert_eq!(output.status.code(), Some(5));
+    assert_eq!(error(&output)["error"], "partly_done");
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let failed = object["checks"]
         .as_array()
