@@ -42,6 +42,12 @@ impl Turn<'_> {
                 return self.drop_wrap(relay, opened, "too many messages of strangers");
             }
         }
+        let expires_at = opened.expiration();
+        let is_expired = expires_at.is_some_and(|at| at <= self.now);
+        if is_request && is_expired {
+            // Not counted as a request, so it may leave nothing that only requests bound.
+            return self.drop_wrap(relay, opened, "expired");
+        }
         let conversation = self.conversation_of(room(opened)?)?;
         store::note_rumor(self.tx, &author, &id)?;
         if let Some(deletion) = DeletionRow::find(self.tx, &author, &id)?
@@ -53,8 +59,7 @@ impl Turn<'_> {
             }
             return Ok(false);
         }
-        let expires_at = opened.expiration();
-        if expires_at.is_some_and(|at| at <= self.now) {
+        if is_expired {
             return self.drop_wrap(relay, opened, "expired");
         }
         let file = match rumor.kind() {
@@ -184,5 +189,68 @@ impl Turn<'_> {
         }
         SecretPurpose::Deletion.keep(self.tx, &id, secret.expose_secret_bytes(), None)?;
         self.learn_wraps(opened)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crypto::gift_wrap::past_time;
+    use crypto::{AccountKey, OneTimeKey, WrapKind, seal, wrap};
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+    use wire::{EventDraft, Rumor, Tag, Tags};
+
+    use super::*;
+    use crate::engine::{Engine, EngineConfig};
+    use crate::store::Store;
+
+    /// Requests are bounded by counting the messages that are kept; one that is over before it
+    /// comes is not kept, so nothing else of it may stay either.
+    #[test]
+    fn a_strangers_expired_message_leaves_no_conversation_and_no_rumor() {
+        let now = 1_800_000_000;
+        let mut rng = StdRng::seed_from_u64(1);
+        let account = |n| AccountKey::from_secret_bytes(&[n; 32]).unwrap();
+        let (bob, mallory) = (account(2), account(9));
+        let config = EngineConfig {
+            circle: 0,
+            circle_name: "personal".to_owned(),
+            expire_s: None,
+        };
+        let mut store = Store::in_memory().unwrap();
+        let mut engine = Engine::new(account(2), config, &mut store, &mut rng).unwrap();
+        let rumor = Rumor::new(EventDraft {
+            pubkey: mallory.public_key(),
+            created_at: now - 20,
+            kind: kinds::TEXT,
+            tags: Tags::from_iter([
+                Tag::new(["p".to_owned(), bob.public_key().to_hex()]),
+                Tag::new(["expiration".to_owned(), (now - 10).to_string()]),
+            ]),
+            content: "over".to_owned(),
+        });
+        let conversation = mallory.conversation_with(&bob.public_key()).unwrap();
+        let dated = past_time(now, &mut rng);
+        let seal = seal(&mallory, &conversation, &rumor, None, dated, &mut rng).unwrap();
+        let key = OneTimeKey::generate(&mut rng);
+        let to = bob.public_key();
+        let kind = WrapKind::Stored;
+        let wrap = wrap(&key, &to, kind, seal.json(), now, None, &mut rng).unwrap();
+        let relay = RelayUrl::parse("wss://b.example").unwrap();
+        let events = [wrap.json().clone()];
+        let step = engine.turn(&mut store, now, &mut rng, |turn| {
+            turn.receive(&relay, &events, &BTreeSet::new())
+        });
+        assert_eq!(step.unwrap().value, 0);
+        for table in ["conversations", "known_rumors", "messages", "contacts"] {
+            let query = format!("SELECT count(*) FROM {table}");
+            let count: i64 = store
+                .connection()
+                .query_row(&query, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(count, 0, "{table}");
+        }
     }
 }
