@@ -355,9 +355,10 @@ fn load(
 }
 
 fn platform_data() -> anyhow::Result<PathBuf> {
-    let folders = directories::ProjectDirs::from("", "", "sotto");
+    // A folder of its own: `sotto` is the home of an account, which can be removed as a whole.
+    let folders = directories::ProjectDirs::from("", "", "sotto-files");
     let folders = folders.context("this platform names no data folder; use --data")?;
-    Ok(folders.data_dir().join("files"))
+    Ok(folders.data_dir().to_owned())
 }
 
 /// The store of a server that does not run.

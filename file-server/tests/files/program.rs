@@ -105,6 +105,24 @@ fn f_cli_1_the_first_line_says_where_it_listens() {
 }
 
 #[test]
+fn f_cli_1_the_default_folder_is_no_part_of_an_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(["run", "--json", "--listen", "127.0.0.1:0"])
+        .env("XDG_DATA_HOME", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(folder.path().join("sotto-files").join("blobs").is_dir());
+    assert!(!folder.path().join("sotto").exists());
+}
+
+#[test]
 fn f_cli_2_a_second_server_on_the_same_data_or_port_is_9() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::start(folder.path());
