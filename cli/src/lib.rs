@@ -146,7 +146,23 @@ fn explain(error: &clap::Error) -> Error {
     } else {
         format!("{detail} {}", rest.join(", "))
     };
-    usage(detail).hint("see `sotto help`")
+    let word = if names_a_broken_key(error) {
+        ErrorWord::BadKey
+    } else {
+        ErrorWord::Usage
+    };
+    Error::new(word, detail).hint("see `sotto help`")
+}
+
+/// Whether somebody was to be named by a key or link that is none.
+fn names_a_broken_key(error: &clap::Error) -> bool {
+    use clap::error::{ContextKind, ContextValue};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    matches!(text(ContextKind::InvalidArg), "<WHO>" | "<TO>")
+        && args::parse::looks_like_key(text(ContextKind::InvalidValue))
 }
 
 /// `-v` tells what happens, `-vv` in detail; keys, addresses and contents are never logged.

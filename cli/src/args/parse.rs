@@ -80,16 +80,23 @@ pub fn person(text: &str) -> Result<String, String> {
     {
         return Err("this is a secret key; a person is named by a public one (npub1…)".to_owned());
     }
-    let is_hex_key = bare.len() == 64 && bare.bytes().all(|b| b.is_ascii_hexdigit());
-    let is_link = bare.len() < text.len()
-        || ["npub1", "nprofile1"]
-            .iter()
-            .any(|start| bare.starts_with(start));
-    if is_hex_key || is_link {
+    if looks_like_key(text) {
         Link::parse(text).map_err(|error| error.to_string())?;
         return Ok(text.to_owned());
     }
     name(text)
+}
+
+/// Whether `text` is meant as a key or link, whole or not, rather than as an alias.
+pub fn looks_like_key(text: &str) -> bool {
+    let text = text.trim();
+    let bare = text.strip_prefix("nostr:").unwrap_or(text);
+    let is_hex_key = bare.len() == 64 && bare.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hex_key
+        || bare.len() < text.len()
+        || ["npub1", "nprofile1"]
+            .iter()
+            .any(|start| bare.starts_with(start))
 }
 
 /// A name that the user gives: an alias, a circle's name, the own name in an invite.

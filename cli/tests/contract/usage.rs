@@ -13,7 +13,6 @@ fn nonsense_is_refused_before_the_account_is_looked_for() {
         vec!["nonsense"],
         vec!["send"],
         vec!["send", "bob"],
-        vec!["send", key, "hello"],
         vec!["send", "bob", "hello", "--expire", "soon"],
         vec!["send", "bob", "hello", "--expire", "0s"],
         vec!["send", "bob", "hello", "--wait", "forever"],
@@ -21,7 +20,7 @@ fn nonsense_is_refused_before_the_account_is_looked_for() {
         vec!["send", "bob", "--file", &folder],
         vec!["send", "bob", "-", "--file", "-"],
         vec!["send", "bob", "hello", "--name", "x"],
-        vec!["contact", "add", "nostr:npub1broken"],
+        vec!["contact", "add", "bo\u{202e}b"],
         vec!["relay", "add", "http://relay.example"],
         vec!["relay", "add", "ws://user@relay.example"],
         vec!["fileserver", "add", "ftp://files.example"],
@@ -37,6 +36,14 @@ fn nonsense_is_refused_before_the_account_is_looked_for() {
     ];
     for args in table {
         nobody.run(&args).refuses(2, "usage");
+    }
+    for args in [
+        ["send", key, "hello"].as_slice(),
+        &["contact", "add", "nostr:npub1broken"],
+        &["contact", "show", &"0".repeat(64)],
+        &["message", "list", "nprofile1qqq"],
+    ] {
+        nobody.run(args).refuses(2, "bad_key");
     }
     nobody.run(["send", "bob", &long]).refuses(2, "too_large");
     nobody
