@@ -305,8 +305,9 @@ impl Transaction<'_> {
                 Some(_) => {}
                 None => {
                     let row = keys::deletion(&hasher.deletion(&id, &deleter));
-                    has_own |= self.rows.get(&row)?.is_some();
-                    unknown.push(id);
+                    let is_remembered = self.rows.get(&row)?.is_some();
+                    has_own |= is_remembered;
+                    unknown.push((id, is_remembered));
                 }
             }
         }
@@ -333,11 +334,25 @@ impl Transaction<'_> {
             self.remember(&id, &deleter, until)?;
             self.erase(&hash)?;
         }
-        for id in unknown {
-            self.remember(&id, &deleter, until)?;
+        // The reserve is for taking things away. Anybody can ask for what is not here, without end.
+        let mut is_left_out = false;
+        for (id, is_remembered) in unknown {
+            if self.has_room {
+                self.remember(&id, &deleter, until)?;
+            } else {
+                is_left_out |= !is_remembered;
+            }
         }
         for (address, current) in addresses {
-            self.delete_address(&address, current, request.created_at())?;
+            if self.has_room || current.is_some() {
+                self.delete_address(&address, current, request.created_at())?;
+            } else {
+                is_left_out = true;
+            }
+        }
+        if is_left_out {
+            // What was here is erased all the same; the sender tries again for the rest.
+            return Err(StoreError::DiskFull);
         }
         match concerns_wraps {
             true => Ok(Outcome::CarriedOut),

@@ -1,6 +1,7 @@
 //! NIP-09, with NIP-59's wraps, and NIP-62.
 
 use sotto_relay::Config;
+use sotto_relay::config::Storage;
 use wire::{Event, Filter};
 
 use crate::support::{Client, ids, now, person, start};
@@ -49,6 +50,40 @@ async fn r_del_2_a_deletion_that_comes_before_its_target_keeps_it_away() {
     }
     let mut reader = Client::connect_as(&relay.url(), &to).await;
     assert_eq!(ids(&reader.mailbox(&to).await), [wraps[2].id()]);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_full_3_on_a_full_disk_the_reserve_is_kept_for_what_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, to) = (person(1), person(2));
+    let (stored, absent) = (sender.wrap(&to, "stored"), sender.wrap(&to, "absent"));
+    let config = Config::on_disk(folder.path());
+    let relay = start(config.clone()).await;
+    Client::connect(&relay.url()).await.put(&stored).await;
+    relay.stop().await.unwrap();
+
+    let mut full = config.clone();
+    let Storage::Disk { reserve_bytes, .. } = &mut full.storage else {
+        unreachable!()
+    };
+    *reserve_bytes = u64::MAX;
+    let relay = start(full).await;
+    let mut client = Client::connect(&relay.url()).await;
+    // Whoever names what is not here can do so without end, so it is not remembered now.
+    let (accepted, text) = client.publish(&sender.deletion(&absent)).await;
+    assert!(!accepted && text.starts_with("error:"), "{text}");
+    // What is here goes, and saying so twice is fine.
+    for _ in 0..2 {
+        client.put(&sender.deletion(&stored)).await;
+    }
+    relay.stop().await.unwrap();
+
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let (accepted, text) = client.publish(&stored).await;
+    assert!(!accepted && text.starts_with("blocked:"), "{text}");
+    client.put(&absent).await;
     relay.stop().await.unwrap();
 }
 
