@@ -35,6 +35,16 @@ fn a_relay_that_keeps_silent_does_not_keep_the_command() {
     let ran = alice.run(["sync", "--timeout", "2s"]);
     assert!(matches!(ran.code, Some(3 | 124)), "{ran:?}");
     assert_eq!(ran.only()["relays"][0]["ok"], false);
+    // A check that ran out of time says which question was open.
+    let files = silent.replacen("ws://", "http://", 1);
+    for check in [["relay", "check", &silent], ["fileserver", "check", &files]] {
+        let ran = alice.run(check.into_iter().chain(["--timeout", "2s"]));
+        ran.fails(124, "timeout");
+        let checks = ran.only()["checks"].clone();
+        let last = checks.as_array().unwrap().last().unwrap().clone();
+        assert_eq!(last["ok"], false, "{checks}");
+        assert!(last["name"].is_string() && last["detail"].is_string());
+    }
 }
 
 #[test]

@@ -130,6 +130,12 @@ fn finish(report: Report, is_timeout: bool) -> Result<Outcome<ServerView>> {
     let mut outcome = report.outcome();
     if is_timeout {
         outcome.value.ok = Some(false);
+        // The question that was open when time ran out; there is always one.
+        outcome.value.checks.push(CheckView {
+            name: "answers_in_time".to_owned(),
+            ok: false,
+            detail: "no answer in time".to_owned(),
+        });
         outcome.error = Some(Error::new(
             ErrorWord::Timeout,
             "the server did not answer everything in time",
