@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sotto_relay::config::{Config, ConfigError, Raw};
+use sotto_relay::config::{Config, ConfigError, Raw, Storage};
 use sotto_relay::server::ServerError;
 use sotto_relay::store::StoreError;
 
@@ -196,7 +196,7 @@ pub fn configuration(
     if let Some(data) = place.data {
         // A folder whose name is no UTF-8 has no place in a TOML file, and needs none here.
         raw.server.data = String::new();
-        return Ok(raw.check(data)?);
+        return folder_of(raw.check(data)?);
     }
     let data = match directories::ProjectDirs::from("", "", "sotto-relay") {
         Some(folders) => folders.data_dir().to_owned(),
@@ -208,7 +208,18 @@ pub fn configuration(
         }
         None => PathBuf::new(),
     };
-    Ok(raw.check(data)?)
+    folder_of(raw.check(data)?)
+}
+
+/// Refuses data that would be kept in something else than a folder.
+fn folder_of(config: Config) -> Result<Config, Failure> {
+    match &config.storage {
+        Storage::Disk { folder, .. } if folder.exists() && !folder.is_dir() => Err(Failure::new(
+            Word::Usage,
+            format!("{} is no folder", folder.display()),
+        )),
+        _ => Ok(config),
+    }
 }
 
 /// A failure with the file that it is about.
@@ -243,7 +254,8 @@ pub fn init(say: &Say, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let example = Raw::example();
     let Some(path) = config else {
         let object = json!({"schema": "sotto.config/1", "config": example});
-        say.out(&object, example.trim_end());
+        // The line end comes with the output.
+        say.out(&object, example.strip_suffix('\n').unwrap_or(&example));
         return Ok(ExitCode::SUCCESS);
     };
     let mut file = std::fs::File::create_new(&path).map_err(|error| on_file(&path, &error))?;

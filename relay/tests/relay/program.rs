@@ -83,6 +83,14 @@ fn r_prog_3_nonsense_is_a_usage_error() {
         vec!["--json", "run", "--public-url", "http://x"],
         vec!["--json", "frobnicate"],
         vec!["--json", "check", "not a url"],
+        vec![
+            "--json",
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--data",
+            text(&config),
+        ],
     ] {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -122,8 +130,7 @@ fn r_prog_5_the_example_configuration_is_accepted() {
         Some(9)
     );
     let written = std::fs::read(&path).unwrap();
-    let shown = run(&["init"]).stdout;
-    assert_eq!(shown.trim_ascii_end(), written.trim_ascii_end());
+    assert_eq!(run(&["init"]).stdout, written);
     let object: serde_json::Value =
         serde_json::from_slice(&run(&["--json", "init"]).stdout).unwrap();
     assert_eq!(object["schema"], "sotto.config/1");
