@@ -344,6 +344,10 @@ fn load(
     if let Some(data) = data {
         config.data = data;
     }
+    if config.data.exists() && !config.data.is_dir() {
+        let detail = format!("{} is no folder", config.data.display());
+        return Err(Failure::usage(detail));
+    }
     let usage = |error: ConfigError| Failure::usage(error);
     if let Some(listen) = listen {
         config.listen = config::parse_listen(&listen).map_err(usage)?;

@@ -162,6 +162,7 @@ fn f_cli_3_nonsense_is_2_and_names_the_key() {
         vec!["run", "--listen", "everywhere", "--data", data],
         vec!["run", "--public-url", "files.example/x", "--data", data],
         vec!["run", "--frobnicate"],
+        vec!["run", "--listen", "127.0.0.1:0", "--data", path],
         vec!["check", "ftp://h"],
         vec!["nonsense"],
         vec![],
