@@ -125,14 +125,15 @@ pub struct Person {
 }
 
 impl Person {
-    /// The command as a script would give it: JSON, the key file, and nobody to ask.
+    /// The command as a script would give it: JSON, the key file, and nobody to ask. What `args`
+    /// say comes last and wins.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = sotto(args);
+        let mut command = sotto(["--json", "--timeout", "15s", "--home"]);
         command
-            .args(["--json", "--timeout", "15s", "--home"])
             .arg(&self.home)
             .arg("--key-file")
-            .arg(&self.key);
+            .arg(&self.key)
+            .args(args);
         command
     }
 
