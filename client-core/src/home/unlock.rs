@@ -239,7 +239,9 @@ impl HomeFolder {
                 .map_err(|error| lock_error(error, None));
         }
         let mut file = lock_tries(folder)?;
-        // Read under the lock: another process may have moved the counters on, or changed the PIN.
+        // Read under the lock: another process may have moved the counters on, or changed the PIN,
+        // or died while it did.
+        finish_change(folder)?;
         let device = read_device(folder)?;
         let lock = read_lock(folder)?;
         let stored = read_at_most(&file, TRIES_BYTES + 1).unwrap_or_default();
@@ -392,7 +394,12 @@ fn finish_change(folder: &Folder) -> Result<()> {
 }
 
 fn protection_of(folder: &Folder) -> Result<Protection> {
-    finish_change(folder)?;
+    if folder.has(&next(LOCK)) {
+        // Whoever changes the PIN holds this lock: what is found under it is a change that a crash
+        // cut off, and not one that is being written at this moment.
+        let _tries = lock_tries(folder)?;
+        finish_change(folder)?;
+    }
     let word = folder.read(PROTECTION, 64).unwrap_or_default();
     let word = String::from_utf8_lossy(&word);
     Protection::from_name(word.trim()).ok_or_else(|| damaged("the file `protection` is damaged"))
