@@ -39,7 +39,8 @@ fn a_relay_that_keeps_silent_does_not_keep_the_command() {
     let files = silent.replacen("ws://", "http://", 1);
     for check in [["relay", "check", &silent], ["fileserver", "check", &files]] {
         let ran = alice.run(check.into_iter().chain(["--timeout", "2s"]));
-        ran.fails(124, "timeout");
+        // Whichever limit is noticed first, that of the request or that of the whole command.
+        assert!(matches!(ran.code, Some(3 | 124)), "{ran:?}");
         let checks = ran.only()["checks"].clone();
         let last = checks.as_array().unwrap().last().unwrap().clone();
         assert_eq!(last["ok"], false, "{checks}");
