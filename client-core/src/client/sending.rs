@@ -147,8 +147,13 @@ impl Client {
                 .send(&mut self.store, compose, now, &mut *self.rng);
             match sent {
                 Ok(step) if wait > WaitLevel::Queued => ids.push(self.execute(step)),
-                // Nothing is dialled: `close` gives the leases back.
-                Ok(step) => ids.push(step.value),
+                // Nothing is dialled; the next command that touches the network sends it.
+                Ok(step) => {
+                    let now = self.now();
+                    self.engine
+                        .put_back(&mut self.store, &step.effects, now, &mut *self.rng)?;
+                    ids.push(step.value);
+                }
                 Err(error) => {
                     let rest: Vec<_> = parts.collect();
                     self.unspool(&rest);

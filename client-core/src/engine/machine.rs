@@ -61,6 +61,8 @@ pub(crate) enum Op {
     /// An outbox row is being published.
     Publish {
         row: i64,
+        /// Which try of the row this is.
+        attempt: u32,
         /// Whether the relay might have had it before this try.
         was_touched: bool,
         message: Option<EventId>,
@@ -212,6 +214,20 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes effects back that nobody carried out or ever will: nothing was sent, so nothing is
+    /// leased, tried or possibly out there because of them.
+    pub fn put_back(
+        &mut self,
+        store: &mut Store,
+        effects: &[Effect],
+        now: u64,
+        rng: Rng<'_>,
+    ) -> Result<()> {
+        let step = self.turn(store, now, rng, |turn| turn.put_back(effects))?;
+        debug_assert!(step.effects.is_empty(), "putting back asks for nothing");
+        Ok(())
+    }
+
     /// The earliest time at which something is to be done without an input: a retry, an expiry,
     /// a refresh, a lease to renew. Give [`Input::Tick`] then.
     pub fn next_wake(&self, store: &Store) -> Result<Option<u64>> {
@@ -297,8 +313,11 @@ impl Turn<'_> {
             Input::Challenged { socket, challenge } => self.answer_challenge(socket, &challenge),
             Input::Published { op, outcome } => match self.run.ops.remove(&op) {
                 Some(Op::Publish {
-                    row, was_touched, ..
-                }) => self.published(row, was_touched, outcome),
+                    row,
+                    attempt,
+                    was_touched,
+                    ..
+                }) => self.published(row, (attempt, was_touched), outcome),
                 other => self.unexpected(op, other),
             },
             Input::Events { op, events } => match self.run.ops.get(&op).cloned() {

@@ -149,6 +149,7 @@ impl Turn<'_> {
         };
         let op = self.begin(Op::Publish {
             row: row.row,
+            attempt: row.attempts.saturating_add(1),
             was_touched: row.touched,
             message: envelope.message,
         });
@@ -176,12 +177,18 @@ impl Turn<'_> {
     pub fn published(
         &mut self,
         row: i64,
-        was_touched: bool,
+        (attempt, was_touched): (u32, bool),
         outcome: PublishOutcome,
     ) -> Result<()> {
         let Some(mut row) = OutboxRow::find(self.tx, row)? else {
             return Ok(());
         };
+        // The lease ran out, and another process tries the row by now: what that one hears counts.
+        // A yes is a yes, whoever hears it.
+        let is_late = row.attempts != attempt;
+        if is_late && !matches!(outcome, PublishOutcome::Accepted(_)) {
+            return Ok(());
+        }
         let envelope = EnvelopeRow::find(self.tx, &row.event_id)?.ok_or_else(damaged)?;
         // Taken back while it was on its way: what is known is noted, nothing is sent again.
         let was_open = row.state == RowState::Sending;
@@ -288,6 +295,51 @@ impl Turn<'_> {
                         place.lease_until = lease;
                         place.save(self.tx)?;
                     }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes what [`Turn::emit`] and its like noted for effects that were never carried out.
+    pub fn put_back(&mut self, effects: &[Effect]) -> Result<()> {
+        for effect in effects {
+            let (Effect::Publish { op, .. }
+            | Effect::Query { op, .. }
+            | Effect::Upload { op, .. }
+            | Effect::RemoveBlob { op, .. }
+            | Effect::ProbeBlob { op, .. }) = effect
+            else {
+                continue;
+            };
+            match self.run.ops.remove(op) {
+                Some(Op::Publish {
+                    row, was_touched, ..
+                }) => {
+                    if let Some(mut row) = OutboxRow::find(self.tx, row)? {
+                        row.state = RowState::Queued;
+                        row.touched = was_touched;
+                        row.attempts = row.attempts.saturating_sub(1);
+                        row.lease_until = 0;
+                        row.save(self.tx)?;
+                    }
+                }
+                Some(Op::Blob {
+                    blob,
+                    origin,
+                    was_touched,
+                    ..
+                }) => {
+                    if let Some(mut place) = PlaceRow::find(self.tx, &blob, &origin)? {
+                        place.touched = was_touched;
+                        place.attempts = place.attempts.saturating_sub(1);
+                        place.lease_until = 0;
+                        place.save(self.tx)?;
+                    }
+                }
+                Some(Op::Lookup { author, .. }) => {
+                    self.run.lookups.remove(&author);
                 }
                 _ => {}
             }

@@ -545,11 +545,13 @@ fn erased_relays(connection: &Connection, id: &EventId) -> Result<Vec<ErasedView
     };
     for wrap in EnvelopeRow::of_message(connection, id, Purpose::Wrap)? {
         for row in OutboxRow::of_event(connection, &wrap.id)? {
-            if row.touched {
-                note(row.relay.to_string(), false, "not asked".to_owned());
-            } else {
-                note(row.relay.to_string(), true, NEVER.to_owned());
-            }
+            // What a relay read and refused it need not have forgotten.
+            let (erased, detail) = match (row.touched, row.last.as_str()) {
+                (true, _) => (false, "not asked"),
+                (false, "refused" | "transient") => (true, REFUSED),
+                (false, _) => (true, NEVER),
+            };
+            note(row.relay.to_string(), erased, detail.to_owned());
         }
     }
     let mut asked: BTreeMap<String, (bool, String)> = BTreeMap::new();
@@ -584,5 +586,7 @@ fn erased_relays(connection: &Connection, id: &EventId) -> Result<Vec<ErasedView
 
 /// A relay that was never sent any of it.
 const NEVER: &str = "it never had it";
+/// A relay that said OK false to all of it.
+const REFUSED: &str = "it refused it, not verifiable";
 /// A relay that said OK to the deletion.
 const ACCEPTED: &str = "accepted, not verifiable";

@@ -279,6 +279,77 @@ fn two_processes_never_publish_the_same_row_and_a_dead_ones_lease_runs_out() {
 }
 
 #[test]
+fn an_answer_that_comes_after_the_lease_ran_out_says_nothing_about_the_next_try() {
+    let mut world = World::with_two(15);
+    world.send("alice", "bob", "first");
+    let compose = world.text_to(world.key_of("bob"), "slow");
+    let id = world.compose("alice", compose).unwrap();
+    // The first process is suspended with its operations open; a second one takes over.
+    let suspended = world.suspend("alice");
+    world.now += 61;
+    world.feed("alice", client_core::engine::io::Input::Tick);
+    let effects = world.homes["alice"].effects.clone();
+    assert!(
+        !effects.is_empty(),
+        "the second process tries the same rows"
+    );
+    // The first one wakes, and its connections are dead.
+    let (mut engine, asked) = suspended;
+    let now = world.now;
+    let home = world.homes.get_mut("alice").unwrap();
+    for effect in asked {
+        if let client_core::engine::io::Effect::Publish { op, .. } = effect {
+            let outcome = client_core::engine::io::PublishOutcome::Unreachable("suspended".into());
+            let input = client_core::engine::io::Input::Published { op, outcome };
+            engine
+                .handle(&mut home.store, input, now, &mut world.rng)
+                .unwrap();
+        }
+    }
+    // The second one's try is on its way: deleting must count with its having arrived.
+    world.delete("alice", id, true);
+    let report = world.homes["alice"]
+        .engine
+        .deleted(&world.homes["alice"].store, id)
+        .unwrap();
+    assert!(
+        report
+            .relays
+            .iter()
+            .all(|relay| relay.detail == "accepted, not verifiable"),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn what_was_never_sent_can_be_taken_back() {
+    let mut world = World::with_two(16);
+    world.send("alice", "bob", "first");
+    let compose = world.text_to(world.key_of("bob"), "kept in");
+    let id = world.compose("alice", compose).unwrap();
+    let now = world.now;
+    let home = world.homes.get_mut("alice").unwrap();
+    let effects = std::mem::take(&mut home.effects);
+    home.engine
+        .put_back(&mut home.store, &effects, now, &mut world.rng)
+        .unwrap();
+    let outbox = home.engine.outbox(&home.store).unwrap();
+    let item = outbox
+        .iter()
+        .find(|item| item.message == Some(id.to_hex()))
+        .unwrap();
+    assert_eq!(item.attempts, 0);
+    let _ = home
+        .engine
+        .cancel(&mut home.store, &item.id, now, &mut world.rng)
+        .unwrap();
+    world.now += 100;
+    world.tick("alice");
+    world.sync("bob");
+    assert_eq!(world.texts("bob", "alice"), ["first"]);
+}
+
+#[test]
 fn a_process_that_ends_in_order_leaves_no_lease() {
     let mut world = World::with_two(13);
     world.send("alice", "bob", "first");

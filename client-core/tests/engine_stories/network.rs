@@ -306,6 +306,20 @@ impl World {
         self.homes.insert(who, home);
     }
 
+    /// A process stops in the middle, with what it had asked for, and another one starts.
+    pub fn suspend(&mut self, who: &'static str) -> (Engine, Vec<Effect>) {
+        let account = self.accounts()[who].clone();
+        let config = EngineConfig {
+            circle: 0,
+            circle_name: "personal".into(),
+            expire_s: None,
+        };
+        let home = self.homes.get_mut(who).unwrap();
+        let next = Engine::new(account, config, &mut home.store, &mut self.rng).unwrap();
+        let engine = std::mem::replace(&mut home.engine, next);
+        (engine, std::mem::take(&mut home.effects))
+    }
+
     fn accounts(&self) -> BTreeMap<&'static str, AccountKey> {
         let by_key: BTreeMap<PublicKey, AccountKey> = (1..=20)
             .map(|number| (key(number).public_key(), key(number)))
