@@ -67,7 +67,7 @@ impl Turn<'_> {
     /// Keeps what is remembered of unwanted wraps within its bound.
     pub fn bound_inbox(&mut self) -> Result<()> {
         let oldest = self.now.saturating_sub(PENDING_SECONDS);
-        store::bound(self.tx, self.now, oldest, REFUSED_KEPT)
+        store::bound(self.tx, &self.own(), self.now, oldest, REFUSED_KEPT)
     }
 
     /// Stage 1: decode, verify, decrypt, check. Nothing of a forged event is believed, not even

@@ -167,7 +167,13 @@ pub(crate) fn drop_pending(connection: &Connection, id: &EventId) -> Result<()> 
 /// Drops pending wraps whose outer expiry or `oldest` arrival has passed, and what is remembered
 /// of refused and unwanted wraps beyond `cap`: those would be looked at again if a relay still
 /// had them, which is all the harm.
-pub(crate) fn bound(connection: &Connection, now: u64, oldest: u64, cap: u64) -> Result<()> {
+pub(crate) fn bound(
+    connection: &Connection,
+    own: &PublicKey,
+    now: u64,
+    oldest: u64,
+    cap: u64,
+) -> Result<()> {
     connection
         .prepare_cached("DELETE FROM pending_wraps WHERE expires_at <= ?1 OR received_at < ?2")?
         .execute(params![int(now), int(oldest)])?;
@@ -178,5 +184,75 @@ pub(crate) fn bound(connection: &Connection, now: u64, oldest: u64, cap: u64) ->
              ORDER BY seen_at DESC, wrap_id LIMIT -1 OFFSET ?1)",
         )?
         .execute([int(cap)])?;
+    // Strangers can make any number of sound rumors that leave no message. What is remembered of
+    // the oldest goes; should a relay still have them, they are taken again, to no effect.
+    connection
+        .prepare_cached(
+            "DELETE FROM wraps WHERE wrap_id IN (SELECT wrap_id FROM wraps w \
+             WHERE outcome = 'opened' AND author <> ?2 \
+             AND author NOT IN (SELECT pubkey FROM contacts WHERE is_accepted = 1) \
+             AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.author = w.author AND m.id = w.rumor) \
+             ORDER BY seen_at DESC, wrap_id LIMIT -1 OFFSET ?1)",
+        )?
+        .execute(params![int(cap), own.as_bytes()])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM known_rumors AS k WHERE author <> ?1 \
+             AND author NOT IN (SELECT pubkey FROM contacts WHERE is_accepted = 1) \
+             AND NOT EXISTS (SELECT 1 FROM wraps w WHERE w.author = k.author AND w.rumor = k.id) \
+             AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.author = k.author AND m.id = k.id) \
+             AND NOT EXISTS (SELECT 1 FROM deletions d WHERE d.author = k.author AND d.id = k.id)",
+        )?
+        .execute([own.as_bytes()])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, is_known_rumor, note_rumor};
+
+    fn count(connection: &Connection, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn what_strangers_leave_behind_is_bounded_and_contacts_are_not_touched() {
+        let mut store = Store::in_memory().unwrap();
+        let [own, friend, stranger] = [1, 2, 3].map(|n| PublicKey::from_bytes([n; 32]));
+        store
+            .transaction(|tx| {
+                tx.execute(
+                    "INSERT INTO contacts (pubkey, is_accepted, first_at) VALUES (?1, 1, 0)",
+                    [friend.as_bytes()],
+                )?;
+                for (author, n) in [own, friend, stranger]
+                    .iter()
+                    .flat_map(|a| (0..20).map(move |n| (a, n)))
+                {
+                    let mut id = *author.as_bytes();
+                    id[0] = n;
+                    let id = EventId::from_bytes(id);
+                    note_rumor(tx, author, &id)?;
+                    WrapRow {
+                        id,
+                        inbox: own,
+                        outcome: WrapOutcome::Opened,
+                        reason: String::new(),
+                        rumor: Some((*author, id)),
+                        expires_at: None,
+                    }
+                    .save(tx, u64::from(n))?;
+                }
+                bound(tx, &own, 100, 0, 5)?;
+                assert_eq!(count(tx, "wraps"), 20 + 20 + 5);
+                assert_eq!(count(tx, "known_rumors"), 20 + 20 + 5);
+                let mut newest = *stranger.as_bytes();
+                newest[0] = 19;
+                assert!(is_known_rumor(tx, &stranger, &EventId::from_bytes(newest))?);
+                Ok(())
+            })
+            .unwrap();
+    }
 }
