@@ -39,6 +39,21 @@ fn a_damaged_store_is_said_to_be_damaged() {
 }
 
 #[test]
+fn a_store_that_is_gone_or_empty_is_damage_and_not_a_new_circle() {
+    let world = World::new();
+    let (alice, _bob) = world.friends();
+    let store = stores(&alice.home).remove(0);
+    for extra in ["db-wal", "db-shm"] {
+        let _ = std::fs::remove_file(store.with_extension(extra));
+    }
+    std::fs::write(&store, "").unwrap();
+    alice.run(["inbox"]).refuses(11, "store_damaged");
+    std::fs::remove_file(&store).unwrap();
+    alice.run(["inbox"]).refuses(11, "store_damaged");
+    assert!(!store.exists(), "nothing was made in its place");
+}
+
+#[test]
 fn a_damaged_lock_is_said_to_be_damaged() {
     let world = World::new();
     let alice = world.join("alice");

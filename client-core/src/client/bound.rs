@@ -90,6 +90,7 @@ impl Client {
         let account = unlocked.root.account_key(row.index)?;
         let key = unlocked.data_key.circle_store(row.index);
         let mut store = Store::open(&unlocked.circle_store(&row.folder)?, &key)?;
+        unlocked.circle_store_is_made(&row.folder)?;
         let config = EngineConfig {
             circle: row.index,
             circle_name: row.name.clone(),

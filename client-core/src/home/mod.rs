@@ -7,6 +7,7 @@
 //! tries            wrong tries, counted before they are made
 //! root.db          seed and circles (SQLCipher)
 //! circles/<16 hex>/store.db     one database per circle, each under its own key
+//! circles/<16 hex>/made         the database was there once: missing, it is damage
 //! spool/           ciphertexts on their way
 //! unfinished       only while `init` is at work
 //! ```

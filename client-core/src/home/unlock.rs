@@ -33,6 +33,16 @@ pub struct HomeFolder {
     path: PathBuf,
 }
 
+/// A circle's database.
+const STORE: &str = "store.db";
+/// Beside it once it was made.
+const MADE: &str = "made";
+
+fn lost(what: &str) -> Error {
+    Error::new(ErrorWord::StoreDamaged, what)
+        .hint("put it back from a copy, or restore the account from its words in another folder")
+}
+
 /// A home that was opened.
 #[derive(Debug)]
 pub struct Unlocked {
@@ -48,9 +58,29 @@ pub struct Unlocked {
 
 impl Unlocked {
     /// Where a circle's database is; its folder is made where it is missing.
+    ///
+    /// Fails with `store_damaged` where the database was there once and is not any more: it would
+    /// be made anew, empty, and hide the loss.
     pub fn circle_store(&self, folder: &str) -> Result<PathBuf> {
-        let circles = self.folder.subfolder(CIRCLES)?;
-        Ok(circles.subfolder(folder)?.path().join("store.db"))
+        let circle = self.folder.subfolder(CIRCLES)?.subfolder(folder)?;
+        if circle.has(MADE) {
+            if !circle.has(STORE) {
+                return Err(lost("a circle's store.db is missing"));
+            }
+            if circle.open_to_read(STORE)?.metadata()?.len() == 0 {
+                return Err(lost("a circle's store.db is empty"));
+            }
+        }
+        Ok(circle.path().join(STORE))
+    }
+
+    /// Remembers that a circle's database is there.
+    pub fn circle_store_is_made(&self, folder: &str) -> Result<()> {
+        let circle = self.folder.subfolder(CIRCLES)?.subfolder(folder)?;
+        if !circle.has(MADE) {
+            circle.replace(MADE, b"")?;
+        }
+        Ok(())
     }
 
     /// The spool of a circle, apart from those of others.
