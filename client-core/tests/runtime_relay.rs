@@ -657,7 +657,7 @@ async fn one_bad_event_among_a_thousand_loses_none_of_the_others() {
             }
             peer.say(json!(["EVENT", req[1], good(number)])).await;
         }
-        peer.say(json!(["EOSE", req[1], "finish"])).await;
+        peer.say(json!(["EOSE", req[1], ["finish"]])).await;
         assert_eq!(peer.hear().await, json!(["CLOSE", req[1]]));
         peer.until_gone().await;
     })

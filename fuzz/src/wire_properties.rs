@@ -50,6 +50,10 @@ pub fn relay_frame(data: &[u8]) {
             assert!(message.text.len() <= limits::RELAY_MESSAGE_BYTES);
             RelayFrame::ok(id, *accepted, &message.text)
         }
+        RelayFrame::Eose {
+            subscription,
+            complete,
+        } => RelayFrame::eose(subscription, *complete),
         RelayFrame::Closed(id, message) => RelayFrame::closed(id, &message.text),
         RelayFrame::Notice(text) => RelayFrame::notice(text),
         RelayFrame::Auth(challenge) => RelayFrame::auth(challenge),

@@ -54,7 +54,7 @@ impl History {
             () = stop.cancelled() => return,
         };
         match finished {
-            Ok(()) => outbox.push(RelayFrame::eose(&id)),
+            Ok(complete) => outbox.push(RelayFrame::eose(&id, complete)),
             Err(error) => {
                 tracing::error!(%error, "a query failed");
                 let text = OkMessage::new(Reason::Error, error.for_client()).text;
@@ -63,10 +63,12 @@ impl History {
         }
     }
 
-    async fn pages(&self, request: Request) -> Result<(), StoreError> {
+    /// Sends the events; whether they were all (NIP-67).
+    async fn pages(&self, request: Request) -> Result<Option<bool>, StoreError> {
         // An event that several filters match is sent once.
         let mut sent = HashSet::new();
         let is_single = request.filters.len() == 1;
+        let mut complete = Some(true);
         for filter in request.filters {
             let mut query = None;
             loop {
@@ -75,21 +77,23 @@ impl History {
                     None => Start::New(filter.clone(), request.auth.to_vec(), request.up_to_seq),
                 };
                 let (page, further) = self.page(start).await?;
-                for (event, json) in page.events {
-                    if is_single || sent.insert(event) {
+                for event in page.events {
+                    if is_single || sent.insert(event.id()) {
                         if !request.outbox.room().await {
-                            return Ok(());
+                            return Ok(None);
                         }
-                        request.outbox.push(RelayFrame::event(&request.id, &json));
+                        let frame = RelayFrame::event(&request.id, event.json());
+                        request.outbox.push(frame);
                     }
                 }
                 if page.is_last {
+                    complete = all_complete(complete, further.is_complete());
                     break;
                 }
                 query = Some(further);
             }
         }
-        Ok(())
+        Ok(complete)
     }
 
     /// One page, read on a thread that may block.
@@ -112,6 +116,16 @@ impl History {
         tokio::task::spawn_blocking(read)
             .await
             .unwrap_or_else(|_| Err(failed()))
+    }
+}
+
+/// Of several filters: one that was cut makes the answer incomplete, and one that cannot be
+/// told makes it unknown.
+pub(crate) fn all_complete(one: Option<bool>, other: Option<bool>) -> Option<bool> {
+    match (one, other) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
     }
 }
 

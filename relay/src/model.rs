@@ -12,6 +12,7 @@ use wire::{
 
 use crate::config::{Config, Limits};
 use crate::fanout::{ClientId, Fanout};
+use crate::history::all_complete;
 use crate::pipeline;
 use crate::policy::{self, OwnUrls, Rules};
 use crate::store::{EventStore, Opened, Query, StoreError};
@@ -190,22 +191,24 @@ impl ModelRelay {
         let store = &self.opened.store;
         let mut frames = Vec::new();
         let mut sent = BTreeSet::new();
+        let mut complete = Some(true);
         for filter in filters {
             let most = self.limits.events_per_filter;
             let mut query = Query::new(store, filter.clone(), auth.to_vec(), u64::MAX, most)?;
             loop {
                 let page = query.page(store, now)?;
-                for (event, json) in page.events {
-                    if sent.insert(event) {
-                        frames.push(RelayFrame::event(id, &json));
+                for event in page.events {
+                    if sent.insert(event.id()) {
+                        frames.push(RelayFrame::event(id, event.json()));
                     }
                 }
                 if page.is_last {
+                    complete = all_complete(complete, query.is_complete());
                     break;
                 }
             }
         }
-        frames.push(RelayFrame::eose(id));
+        frames.push(RelayFrame::eose(id, complete));
         Ok(frames)
     }
 }

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::policy::Writers;
 
 /// The NIPs that this relay follows.
-pub const SUPPORTED_NIPS: [u16; 11] = [1, 4, 9, 11, 17, 40, 42, 44, 59, 62, 70];
+pub const SUPPORTED_NIPS: [u16; 12] = [1, 4, 9, 11, 17, 40, 42, 44, 59, 62, 67, 70];
 
 /// What the fields around the content of an event take at least.
 const ENVELOPE_BYTES: usize = 512;

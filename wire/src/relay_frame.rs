@@ -19,8 +19,8 @@ pub enum RelayFrame {
     BadEvent(SubscriptionId, DecodeError),
     /// `["OK", event id, accepted, message]`.
     Ok(EventId, bool, OkMessage),
-    /// `["EOSE", id]`: what was stored has been sent. `complete` is NIP-67's hint, where given:
-    /// true for `finish`, false for `more`.
+    /// `["EOSE", id, [hint, ...]]`: what was stored has been sent. `complete` is NIP-67's hint,
+    /// where given: true for `finish`, false for `more`.
     Eose {
         /// Which subscription.
         subscription: SubscriptionId,
@@ -160,10 +160,15 @@ impl RelayFrame {
                 Ok(Self::Ok(id, accepted, OkMessage::parse(&message(rest)?)))
             }
             ("EOSE", [id, rest @ ..]) => {
-                let hint = rest.first().and_then(|raw| string(raw, "EOSE").ok());
-                let complete = match hint.as_deref() {
-                    Some("finish") => Some(true),
-                    Some("more") => Some(false),
+                // Hints that we do not know, or that contradict each other, say nothing.
+                let hints: Vec<serde_json::Value> = rest
+                    .first()
+                    .and_then(|raw| serde_json::from_str(raw.get()).ok())
+                    .unwrap_or_default();
+                let says = |hint: &str| hints.iter().any(|known| known == hint);
+                let complete = match (says("finish"), says("more")) {
+                    (true, false) => Some(true),
+                    (false, true) => Some(false),
                     _ => None,
                 };
                 Ok(Self::Eose {
@@ -207,9 +212,14 @@ impl RelayFrame {
         json!(["OK", id.to_hex(), accepted, message]).to_string()
     }
 
-    /// `["EOSE", id]`.
-    pub fn eose(id: &SubscriptionId) -> String {
-        json!(["EOSE", id.as_str()]).to_string()
+    /// `["EOSE", id]`, with NIP-67's hint where `complete` is known.
+    pub fn eose(id: &SubscriptionId, complete: Option<bool>) -> String {
+        match complete {
+            Some(true) => json!(["EOSE", id.as_str(), ["finish"]]),
+            Some(false) => json!(["EOSE", id.as_str(), ["more"]]),
+            None => json!(["EOSE", id.as_str()]),
+        }
+        .to_string()
     }
 
     /// `["CLOSED", id, message]`.

@@ -226,17 +226,29 @@ fn filter_bounds_are_inclusive() {
 #[test]
 fn relay_frames_are_read_with_their_hints() {
     let read = |text: &str| RelayFrame::decode(&Bytes::copy_from_slice(text.as_bytes()));
-    assert!(matches!(
-        read("[\"EOSE\",\"s\",\"finish\"]"),
-        Ok(RelayFrame::Eose {
-            complete: Some(true),
-            ..
-        })
-    ));
-    assert!(matches!(
-        read("[\"EOSE\",\"s\"]"),
-        Ok(RelayFrame::Eose { complete: None, .. })
-    ));
+    for (hints, wanted) in [
+        (",[\"finish\"]", Some(true)),
+        (",[\"more\"]", Some(false)),
+        (",[[],\"later\",\"finish\"]", Some(true)),
+        (",[\"finish\",\"more\"]", None),
+        (",[\"later\"]", None),
+        (",[]", None),
+        (",\"finish\"", None),
+        ("", None),
+    ] {
+        match read(&format!("[\"EOSE\",\"s\"{hints}]")) {
+            Ok(RelayFrame::Eose { complete, .. }) => assert_eq!(complete, wanted, "{hints}"),
+            other => panic!("{hints}: {other:?}"),
+        }
+    }
+    let subscription = SubscriptionId::new("s").unwrap();
+    for complete in [Some(true), Some(false), None] {
+        let frame = RelayFrame::Eose {
+            subscription: subscription.clone(),
+            complete,
+        };
+        assert_eq!(read(&RelayFrame::eose(&subscription, complete)), Ok(frame));
+    }
     assert!(matches!(
         read("[\"EVENT\",\"s\",{\"id\":1}]"),
         Ok(RelayFrame::BadEvent(..))

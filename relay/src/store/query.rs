@@ -9,8 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
-use wire::{Event, EventId, Filter, PublicKey, kinds};
+use wire::{Event, Filter, PublicKey, kinds};
 
 use super::keys::{self, Hash};
 use super::{EventStore, StoreError};
@@ -39,6 +38,8 @@ pub struct Query {
     /// Only events committed up to here; later ones reach the subscriber live.
     up_to_seq: u64,
     remaining: usize,
+    /// See [`Query::is_complete`].
+    is_complete: Option<bool>,
     ranges: Vec<Range>,
     /// The next row of each range that has one, newest first.
     next: BinaryHeap<Reverse<(u64, Hash, usize)>>,
@@ -51,8 +52,8 @@ pub struct Query {
 /// What [`Query::page`] found.
 #[derive(Debug)]
 pub struct Page {
-    /// Events as JSON with their ids, newest first, ties by id.
-    pub events: Vec<(EventId, Bytes)>,
+    /// Newest first, ties by id.
+    pub events: Vec<Event>,
     /// Whether there is nothing further.
     pub is_last: bool,
 }
@@ -79,6 +80,7 @@ impl Query {
         let remaining = filter.limit.unwrap_or(most).min(most);
         let mut query = Self {
             remaining,
+            is_complete: None,
             ranges: Vec::new(),
             next: BinaryHeap::new(),
             last: None,
@@ -97,6 +99,13 @@ impl Query {
         Ok(query)
     }
 
+    /// After the last page, whether every event that the filter matches and the reader may see
+    /// was in one (NIP-67): false where a limit held some back, none where that would have taken
+    /// a long search to say, or where nothing was asked for.
+    pub fn is_complete(&self) -> Option<bool> {
+        self.is_complete
+    }
+
     /// The next events. A page may be empty although more follow: its work is bounded too.
     pub fn page(&mut self, store: &EventStore, now: u64) -> Result<Page, StoreError> {
         let mut events = Vec::new();
@@ -104,6 +113,11 @@ impl Query {
         for _ in 0..PAGE_ROWS {
             let Some(Reverse((time, id, range))) = self.next.pop() else {
                 self.end_second(&mut events);
+                // Whoever asked for nothing was shown nothing, and nothing was looked for.
+                let has_looked = self.remaining > 0 || !self.ranges.is_empty();
+                if has_looked && self.is_complete.is_none() {
+                    self.is_complete = Some(true);
+                }
                 return Ok(Page {
                     events,
                     is_last: true,
@@ -117,12 +131,14 @@ impl Query {
             if self.last.is_some_and(|(last, _)| last != time) {
                 bytes += self.second_bytes;
                 self.end_second(&mut events);
-                if self.remaining == 0 {
-                    break;
-                }
             }
             self.last = Some((time, id));
-            if let Some(event) = self.candidate(store, &id, now)? {
+            if self.is_complete.is_none()
+                && let Some(event) = self.candidate(store, &id, now)?
+            {
+                if self.remaining == 0 {
+                    self.is_complete = Some(false);
+                }
                 self.second_bytes += event.json().len();
                 self.second.push(event);
             }
@@ -130,7 +146,8 @@ impl Query {
                 bytes += self.second_bytes;
                 self.end_second(&mut events);
             }
-            if bytes > PAGE_BYTES || self.remaining == 0 {
+            // The last page goes on a little, to see whether it was the last event as well.
+            if self.is_complete.is_some() || (bytes > PAGE_BYTES && self.remaining > 0) {
                 break;
             }
         }
@@ -141,12 +158,14 @@ impl Query {
     }
 
     /// Puts the matches of one second in order and hands them over.
-    fn end_second(&mut self, events: &mut Vec<(EventId, Bytes)>) {
+    fn end_second(&mut self, events: &mut Vec<Event>) {
         self.second.sort_by_key(Event::id);
-        for event in self.second.drain(..).take(self.remaining) {
-            self.remaining = self.remaining.saturating_sub(1);
-            events.push((event.id(), event.json().clone()));
+        if self.second.len() > self.remaining {
+            self.is_complete = Some(false);
+            self.second.truncate(self.remaining);
         }
+        self.remaining -= self.second.len();
+        events.append(&mut self.second);
         self.second_bytes = 0;
     }
 

@@ -107,18 +107,24 @@ pub fn write(opened: &mut Opened, events: &[Event]) -> Vec<Answer> {
 
 /// What a filter finds for somebody who proved `auth`.
 pub fn find(opened: &Opened, filter: Filter, auth: &[PublicKey]) -> Vec<Event> {
+    find_at_most(opened, filter, auth, 1_000_000).0
+}
+
+/// The same from a relay that gives at most so many, and whether it says that these were all.
+pub fn find_at_most(
+    opened: &Opened,
+    filter: Filter,
+    auth: &[PublicKey],
+    most: usize,
+) -> (Vec<Event>, Option<bool>) {
     let store = &opened.store;
-    let mut query = Query::new(store, filter, auth.to_vec(), u64::MAX, 1_000_000).unwrap();
+    let mut query = Query::new(store, filter, auth.to_vec(), u64::MAX, most).unwrap();
     let mut found = Vec::new();
     loop {
         let Page { events, is_last } = query.page(store, now()).unwrap();
-        found.extend(
-            events
-                .into_iter()
-                .map(|(_, json)| Event::decode(json).unwrap()),
-        );
+        found.extend(events);
         if is_last {
-            return found;
+            return (found, query.is_complete());
         }
     }
 }

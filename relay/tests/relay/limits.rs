@@ -209,7 +209,7 @@ async fn r_info_1_the_document_tells_the_limits_that_hold() {
     );
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let document: serde_json::Value = serde_json::from_str(body).unwrap();
-    for nip in [1, 9, 11, 40, 42, 59, 62, 70] {
+    for nip in [1, 9, 11, 40, 42, 59, 62, 67, 70] {
         assert!(
             document["supported_nips"]
                 .as_array()

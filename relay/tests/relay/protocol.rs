@@ -45,6 +45,46 @@ async fn r_sub_1_stored_events_come_before_eose_and_new_ones_after() {
 }
 
 #[tokio::test]
+async fn r_eose_1_the_hint_says_whether_a_limit_held_something_back() {
+    let mut config = Config::in_memory();
+    config.limits.events_per_filter = 3;
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    for n in 0..4 {
+        client.put(&person(1).sign(1, now() - n, &[], "note")).await;
+    }
+    client.put(&person(1).sign(7, now(), &[], "+")).await;
+    let kind = |kind| Filter::default().with_kinds([kind]);
+    let limited = |kind_of, limit| Filter {
+        limit: Some(limit),
+        ..kind(kind_of)
+    };
+    for (filters, wanted) in [
+        (vec![kind(1)], Some(false)),
+        (vec![kind(7)], Some(true)),
+        (vec![kind(9)], Some(true)),
+        (vec![limited(1, 2)], Some(false)),
+        (vec![limited(7, 1)], Some(true)),
+        (vec![limited(1, 0)], None),
+        (vec![kind(7), kind(1)], Some(false)),
+        (vec![kind(7), limited(1, 0)], None),
+    ] {
+        client
+            .send(ClientFrame::req(&subscription("hint"), &filters))
+            .await;
+        let complete = loop {
+            match client.receive().await {
+                RelayFrame::Eose { complete, .. } => break complete,
+                RelayFrame::Event(..) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(complete, wanted, "{filters:?}");
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_auth_1_wraps_reach_their_recipient_alone() {
     let relay = start(Config::in_memory()).await;
     let (alice, bob) = (person(1), person(2));

@@ -135,8 +135,36 @@ proptest! {
                 let found = ids(&files::find(opened, filter.clone(), &auth));
                 prop_assert_eq!(&found, &wanted, "{} {:?}", engine, &filter);
             }
+            // R-EOSE-1: cut by either limit or not, the hint says so.
+            let all = Filter { limit: None, ..filter.clone() };
+            let all = plainly(&events, &all, &auth).len();
+            for most in [1, 7, 1_000] {
+                let (found, complete) =
+                    files::find_at_most(&in_memory, filter.clone(), &auth, most);
+                prop_assert_eq!(found.len(), wanted.len().min(most));
+                let truth = (filter.limit != Some(0)).then_some(found.len() == all);
+                prop_assert_eq!(complete, truth, "{} {:?}", most, &filter);
+            }
         }
     }
+}
+
+#[test]
+fn r_eose_1_a_hint_that_takes_a_long_search_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    // One that matches, and thousands behind it that share its kind alone.
+    let mut events = vec![person(1).sign(1, 9_999, &[&["t", "x"], &["q", "y"]], "newest")];
+    events.extend((0..3_000_u32).map(|n| {
+        let at = 5_000 + u64::from(n);
+        person(1).sign(1, at, &[&["t", "x"]], &n.to_string())
+    }));
+    let opened = filled(folder.path(), IndexEngine::Memory, &events);
+    let author = Filter::default().with_authors([person(1).key()]);
+    let filter = author.with_tag('q', ["y".to_owned()]);
+    let (found, complete) = files::find_at_most(&opened, filter.clone(), &[], 1);
+    assert_eq!((ids(&found), complete), (vec![events[0].id()], None));
+    let (found, complete) = files::find_at_most(&opened, filter, &[], 2);
+    assert_eq!((ids(&found), complete), (vec![events[0].id()], Some(true)));
 }
 
 #[test]
