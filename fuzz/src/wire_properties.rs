@@ -33,6 +33,19 @@ pub fn client_frame(data: &[u8]) {
             ClientFrame::req(id, filters)
         }
         ClientFrame::Close(id) => ClientFrame::close(id),
+        ClientFrame::Count(id, filters) => {
+            assert!(filters.len() <= limits::FILTERS);
+            ClientFrame::count(id, filters)
+        }
+        ClientFrame::NegOpen(id, filter, message) => {
+            assert!(message.len() <= limits::NEGENTROPY_BYTES);
+            ClientFrame::neg_open(id, filter, message)
+        }
+        ClientFrame::NegMsg(id, message) => {
+            assert!(message.len() <= limits::NEGENTROPY_BYTES);
+            ClientFrame::neg_msg(id, message)
+        }
+        ClientFrame::NegClose(id) => ClientFrame::neg_close(id),
         _ => return,
     };
     let again = ClientFrame::decode(&Bytes::from(text)).expect("what we write decodes");
@@ -55,6 +68,16 @@ pub fn relay_frame(data: &[u8]) {
             complete,
         } => RelayFrame::eose(subscription, *complete),
         RelayFrame::Closed(id, message) => RelayFrame::closed(id, &message.text),
+        RelayFrame::Count {
+            subscription,
+            count,
+            approximate,
+        } => RelayFrame::count(subscription, *count, *approximate),
+        RelayFrame::NegMsg(id, message) => {
+            assert!(message.len() <= limits::NEGENTROPY_BYTES);
+            RelayFrame::neg_msg(id, message)
+        }
+        RelayFrame::NegErr(id, message) => RelayFrame::neg_err(id, &message.text),
         RelayFrame::Notice(text) => RelayFrame::notice(text),
         RelayFrame::Auth(challenge) => RelayFrame::auth(challenge),
         _ => return,

@@ -1,4 +1,4 @@
-//! What a client says to a relay (NIP-01, NIP-42).
+//! What a client says to a relay (NIP-01, NIP-42, NIP-45, NIP-77).
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use crate::error::DecodeError;
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::ids::SubscriptionId;
-use crate::{json as gate, limits};
+use crate::{json as gate, limits, negentropy};
 
 /// One message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,17 +22,28 @@ pub enum ClientFrame {
     Close(SubscriptionId),
     /// `["AUTH", event]`: proof of a key (kind 22242).
     Auth(Event),
+    /// `["COUNT", id, filter, ...]`: how many stored events match any of them (NIP-45).
+    Count(SubscriptionId, Vec<Filter>),
+    /// `["NEG-OPEN", id, filter, hex]`: compare what both have of a filter's events; the first
+    /// message of negentropy, at most [`limits::NEGENTROPY_BYTES`] before hexadecimal (NIP-77).
+    NegOpen(SubscriptionId, Filter, Vec<u8>),
+    /// `["NEG-MSG", id, hex]`: the next one.
+    NegMsg(SubscriptionId, Vec<u8>),
+    /// `["NEG-CLOSE", id]`: enough of that.
+    NegClose(SubscriptionId),
 }
 
-/// The first bytes of a frame whose event did not decode, so that an `OK` false can name it.
+/// Why a frame did not decode, and what an answer can name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Why.
     pub error: DecodeError,
     /// The `id` field of the event, where one could be read.
     pub event: Option<crate::EventId>,
-    /// The subscription, where one could be read.
+    /// The subscription or count, where one could be read.
     pub subscription: Option<SubscriptionId>,
+    /// The reconciliation, where one could be read: its errors go into `NEG-ERR`.
+    pub reconciliation: Option<SubscriptionId>,
 }
 
 impl From<DecodeError> for Refused {
@@ -41,6 +52,23 @@ impl From<DecodeError> for Refused {
             error,
             event: None,
             subscription: None,
+            reconciliation: None,
+        }
+    }
+}
+
+impl Refused {
+    fn subscription(error: DecodeError, id: SubscriptionId) -> Self {
+        Self {
+            subscription: Some(id),
+            ..error.into()
+        }
+    }
+
+    fn reconciliation(error: DecodeError, id: SubscriptionId) -> Self {
+        Self {
+            reconciliation: Some(id),
+            ..error.into()
         }
     }
 }
@@ -60,17 +88,39 @@ impl ClientFrame {
             ("AUTH", [event]) => event_of(frame, event).map(Self::Auth),
             ("REQ", [id, filters @ ..]) => {
                 let id = subscription(id)?;
-                match filters_of(filters) {
+                match filters_of(filters, "REQ") {
                     Ok(filters) => Ok(Self::Req(id, filters)),
-                    Err(error) => Err(Refused {
-                        error,
-                        event: None,
-                        subscription: Some(id),
-                    }),
+                    Err(error) => Err(Refused::subscription(error, id)),
+                }
+            }
+            ("COUNT", [id, filters @ ..]) => {
+                let id = subscription(id)?;
+                match filters_of(filters, "COUNT") {
+                    Ok(filters) => Ok(Self::Count(id, filters)),
+                    Err(error) => Err(Refused::subscription(error, id)),
                 }
             }
             ("CLOSE", [id]) => Ok(Self::Close(subscription(id)?)),
-            ("EVENT" | "AUTH" | "REQ" | "CLOSE", _) => Err(DecodeError::malformed("frame").into()),
+            ("NEG-OPEN", [id, filter, message]) => {
+                let id = subscription(id)?;
+                match filter_of(filter).and_then(|filter| Ok((filter, negentropy::read(message)?)))
+                {
+                    Ok((filter, message)) => Ok(Self::NegOpen(id, filter, message)),
+                    Err(error) => Err(Refused::reconciliation(error, id)),
+                }
+            }
+            ("NEG-MSG", [id, message]) => {
+                let id = subscription(id)?;
+                match negentropy::read(message) {
+                    Ok(message) => Ok(Self::NegMsg(id, message)),
+                    Err(error) => Err(Refused::reconciliation(error, id)),
+                }
+            }
+            ("NEG-CLOSE", [id]) => Ok(Self::NegClose(subscription(id)?)),
+            (
+                "EVENT" | "AUTH" | "REQ" | "CLOSE" | "COUNT" | "NEG-OPEN" | "NEG-MSG" | "NEG-CLOSE",
+                _,
+            ) => Err(DecodeError::malformed("frame").into()),
             _ => Err(DecodeError::UnknownFrame.into()),
         }
     }
@@ -87,15 +137,45 @@ impl ClientFrame {
 
     /// `["REQ", id, filter, ...]`.
     pub fn req(id: &SubscriptionId, filters: &[Filter]) -> String {
-        let mut parts = vec![json!("REQ"), json!(id.as_str())];
-        parts.extend(filters.iter().map(Filter::to_value));
-        Value::Array(parts).to_string()
+        with_filters("REQ", id, filters)
+    }
+
+    /// `["COUNT", id, filter, ...]`.
+    pub fn count(id: &SubscriptionId, filters: &[Filter]) -> String {
+        with_filters("COUNT", id, filters)
     }
 
     /// `["CLOSE", id]`.
     pub fn close(id: &SubscriptionId) -> String {
         json!(["CLOSE", id.as_str()]).to_string()
     }
+
+    /// `["NEG-OPEN", id, filter, hex]`.
+    pub fn neg_open(id: &SubscriptionId, filter: &Filter, message: &[u8]) -> String {
+        json!([
+            "NEG-OPEN",
+            id.as_str(),
+            filter.to_value(),
+            hex::encode(message)
+        ])
+        .to_string()
+    }
+
+    /// `["NEG-MSG", id, hex]`.
+    pub fn neg_msg(id: &SubscriptionId, message: &[u8]) -> String {
+        negentropy::message(id, message)
+    }
+
+    /// `["NEG-CLOSE", id]`.
+    pub fn neg_close(id: &SubscriptionId) -> String {
+        json!(["NEG-CLOSE", id.as_str()]).to_string()
+    }
+}
+
+fn with_filters(verb: &str, id: &SubscriptionId, filters: &[Filter]) -> String {
+    let mut parts = vec![json!(verb), json!(id.as_str())];
+    parts.extend(filters.iter().map(Filter::to_value));
+    Value::Array(parts).to_string()
 }
 
 fn wrap(verb: &str, event_json: &[u8]) -> String {
@@ -113,9 +193,8 @@ fn event_of(frame: &Bytes, raw: &RawValue) -> Result<Event, Refused> {
             .ok()
             .map(|only| only.id);
         Refused {
-            error,
             event,
-            subscription: None,
+            ..error.into()
         }
     })
 }
@@ -126,9 +205,9 @@ fn subscription(raw: &RawValue) -> Result<SubscriptionId, DecodeError> {
     SubscriptionId::new(text)
 }
 
-fn filters_of(raw: &[&RawValue]) -> Result<Vec<Filter>, DecodeError> {
+fn filters_of(raw: &[&RawValue], what: &'static str) -> Result<Vec<Filter>, DecodeError> {
     if raw.is_empty() {
-        return Err(DecodeError::malformed("REQ"));
+        return Err(DecodeError::malformed(what));
     }
     if raw.len() > limits::FILTERS {
         return Err(DecodeError::TooLarge {
@@ -136,11 +215,11 @@ fn filters_of(raw: &[&RawValue]) -> Result<Vec<Filter>, DecodeError> {
             limit: limits::FILTERS,
         });
     }
-    raw.iter()
-        .map(|raw| {
-            let value: Value =
-                serde_json::from_str(raw.get()).map_err(|_| DecodeError::malformed("filter"))?;
-            Filter::decode(&value)
-        })
-        .collect()
+    raw.iter().copied().map(filter_of).collect()
+}
+
+fn filter_of(raw: &RawValue) -> Result<Filter, DecodeError> {
+    let value: Value =
+        serde_json::from_str(raw.get()).map_err(|_| DecodeError::malformed("filter"))?;
+    Filter::decode(&value)
 }

@@ -7,7 +7,8 @@
 //! 3. [`event`]: an [`Event`] is decoded but not trusted; it keeps the bytes it came in.
 //! 4. [`verify`]: the only door to a [`VerifiedEvent`]: id recomputed, signature checked.
 //! 5. [`rumor`]: the unsigned event inside a seal, and the `sotto` tag.
-//! 6. [`filter`], [`client_frame`], [`relay_frame`]: the conversation with a relay (NIP-01, 42).
+//! 6. [`filter`], [`client_frame`], [`relay_frame`]: the conversation with a relay
+//!    (NIP-01, 42, 45, 67, 77).
 //! 7. [`relay_url`], [`blob`], [`link`]: addresses of relays, files and people.
 //!
 //! Nothing here does I/O, waits, reads a clock, or holds a secret. Every decoder takes bytes
@@ -23,6 +24,7 @@ mod json;
 pub mod kinds;
 pub mod limits;
 pub mod link;
+mod negentropy;
 pub mod relay_frame;
 pub mod relay_url;
 pub mod rumor;

@@ -27,6 +27,9 @@ pub const FILTER_VALUES: usize = 500;
 pub const FILTER_TAGS: usize = 3;
 /// Bytes of one tag value in a filter.
 pub const FILTER_VALUE_BYTES: usize = 1_024;
+/// One negentropy message before hexadecimal (NIP-77); doubled it fits [`FRAME_BYTES`] beside a
+/// filter of moderate size.
+pub const NEGENTROPY_BYTES: usize = 60_000;
 /// A challenge, as a relay may send it (NIP-42).
 pub const CHALLENGE_BYTES: usize = 256;
 /// The free text of OK, CLOSED and NOTICE that is kept.

@@ -1,4 +1,4 @@
-//! What a relay says to a client (NIP-01, NIP-42, NIP-67).
+//! What a relay says to a client (NIP-01, NIP-42, NIP-45, NIP-67, NIP-77).
 
 use bytes::Bytes;
 use serde_json::json;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::error::DecodeError;
 use crate::event::Event;
 use crate::ids::{EventId, SubscriptionId};
-use crate::{json as gate, limits};
+use crate::{json as gate, limits, negentropy};
 
 /// One message from a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +33,23 @@ pub enum RelayFrame {
     Notice(String),
     /// `["AUTH", challenge]`.
     Auth(String),
+    /// `["COUNT", id, {"count": n, "approximate": bool}]` (NIP-45).
+    Count {
+        /// Which count.
+        subscription: SubscriptionId,
+        /// How many events match.
+        count: u64,
+        /// Whether the relay only guesses.
+        approximate: bool,
+    },
+    /// `["NEG-MSG", id, hex]`: the relay's part of a reconciliation, at most
+    /// [`limits::NEGENTROPY_BYTES`] before hexadecimal (NIP-77).
+    NegMsg(SubscriptionId, Vec<u8>),
+    /// `["NEG-ERR", id, message]`: the relay ended the reconciliation.
+    NegErr(SubscriptionId, OkMessage),
 }
 
-/// The message of OK and CLOSED: a standard prefix, and the text for people, cut to
+/// The message of OK, CLOSED and NEG-ERR: a standard prefix, and the text for people, cut to
 /// [`limits::RELAY_MESSAGE_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OkMessage {
@@ -45,7 +59,7 @@ pub struct OkMessage {
     pub text: String,
 }
 
-/// The standard prefixes (NIP-01, NIP-42).
+/// The standard prefixes (NIP-01, NIP-42, NIP-77).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No prefix, or one that is not standard.
@@ -70,6 +84,8 @@ pub enum Reason {
     Error,
     /// The relay does not do that.
     Unsupported,
+    /// The relay no longer keeps what the request speaks of (NIP-77).
+    Closed,
 }
 
 impl Reason {
@@ -87,10 +103,11 @@ impl Reason {
             Self::Mute => "mute",
             Self::Error => "error",
             Self::Unsupported => "unsupported",
+            Self::Closed => "closed",
         }
     }
 
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Duplicate,
         Self::Pow,
         Self::Blocked,
@@ -101,6 +118,7 @@ impl Reason {
         Self::Mute,
         Self::Error,
         Self::Unsupported,
+        Self::Closed,
     ];
 }
 
@@ -191,9 +209,33 @@ impl RelayFrame {
                 }
                 Ok(Self::Auth(challenge))
             }
-            ("EVENT" | "OK" | "EOSE" | "CLOSED" | "NOTICE" | "AUTH", _) => {
-                Err(DecodeError::malformed("frame"))
+            ("COUNT", [id, answer, ..]) => {
+                #[derive(serde::Deserialize)]
+                struct Answer {
+                    count: u64,
+                    #[serde(default)]
+                    approximate: bool,
+                }
+                let answer: Answer = serde_json::from_str(answer.get())
+                    .map_err(|_| DecodeError::malformed("COUNT"))?;
+                Ok(Self::Count {
+                    subscription: subscription(id)?,
+                    count: answer.count,
+                    approximate: answer.approximate,
+                })
             }
+            ("NEG-MSG", [id, message, ..]) => {
+                Ok(Self::NegMsg(subscription(id)?, negentropy::read(message)?))
+            }
+            ("NEG-ERR", [id, rest @ ..]) => Ok(Self::NegErr(
+                subscription(id)?,
+                OkMessage::parse(&message(rest)?),
+            )),
+            (
+                "EVENT" | "OK" | "EOSE" | "CLOSED" | "NOTICE" | "AUTH" | "COUNT" | "NEG-MSG"
+                | "NEG-ERR",
+                _,
+            ) => Err(DecodeError::malformed("frame")),
             _ => Err(DecodeError::UnknownFrame),
         }
     }
@@ -230,6 +272,25 @@ impl RelayFrame {
     /// `["NOTICE", message]`.
     pub fn notice(message: &str) -> String {
         json!(["NOTICE", message]).to_string()
+    }
+
+    /// `["COUNT", id, {"count": n}]`; `approximate` is left out where false, as the NIP does.
+    pub fn count(id: &SubscriptionId, count: u64, approximate: bool) -> String {
+        match approximate {
+            true => json!(["COUNT", id.as_str(), { "count": count, "approximate": true }]),
+            false => json!(["COUNT", id.as_str(), { "count": count }]),
+        }
+        .to_string()
+    }
+
+    /// `["NEG-MSG", id, hex]`.
+    pub fn neg_msg(id: &SubscriptionId, message: &[u8]) -> String {
+        negentropy::message(id, message)
+    }
+
+    /// `["NEG-ERR", id, message]`.
+    pub fn neg_err(id: &SubscriptionId, message: &str) -> String {
+        json!(["NEG-ERR", id.as_str(), message]).to_string()
     }
 
     /// `["AUTH", challenge]`.

@@ -263,3 +263,70 @@ fn relay_frames_are_read_with_their_hints() {
     };
     assert_eq!(message.reason, wire::Reason::RateLimited);
 }
+
+#[test]
+fn counts_and_reconciliations_survive_their_frames() {
+    let id = SubscriptionId::new("s").unwrap();
+    let filter = Filter::default().with_kinds([1059]);
+    let client = |text: String| ClientFrame::decode(&Bytes::from(text)).unwrap();
+    let relay = |text: String| RelayFrame::decode(&Bytes::from(text)).unwrap();
+    assert_eq!(
+        client(ClientFrame::count(&id, &[filter.clone()])),
+        ClientFrame::Count(id.clone(), vec![filter.clone()])
+    );
+    let longest = vec![0xab; limits::NEGENTROPY_BYTES];
+    assert_eq!(
+        client(ClientFrame::neg_open(&id, &filter, &longest)),
+        ClientFrame::NegOpen(id.clone(), filter, longest.clone())
+    );
+    assert_eq!(
+        client(ClientFrame::neg_msg(&id, &[0x61])),
+        ClientFrame::NegMsg(id.clone(), vec![0x61])
+    );
+    assert_eq!(
+        client(ClientFrame::neg_close(&id)),
+        ClientFrame::NegClose(id.clone())
+    );
+    for approximate in [false, true] {
+        assert_eq!(
+            relay(RelayFrame::count(&id, 7, approximate)),
+            RelayFrame::Count {
+                subscription: id.clone(),
+                count: 7,
+                approximate
+            }
+        );
+    }
+    assert_eq!(
+        relay(RelayFrame::neg_msg(&id, &longest)),
+        RelayFrame::NegMsg(id.clone(), longest)
+    );
+    let RelayFrame::NegErr(of, message) =
+        relay(RelayFrame::neg_err(&id, "closed: too long without a word"))
+    else {
+        panic!("no NEG-ERR");
+    };
+    assert_eq!((of, message.reason), (id, wire::Reason::Closed));
+}
+
+#[test]
+fn a_bad_reconciliation_is_refused_by_name() {
+    let long = "ab".repeat(limits::NEGENTROPY_BYTES + 1);
+    for bad in [
+        "[\"NEG-OPEN\",\"s\",{},\"6\"]",
+        "[\"NEG-OPEN\",\"s\",{},\"\"]",
+        "[\"NEG-OPEN\",\"s\",{},\"zz\"]",
+        "[\"NEG-OPEN\",\"s\",{},7]",
+        "[\"NEG-OPEN\",\"s\",{\"x\":1},\"61\"]",
+        "[\"NEG-OPEN\",\"s\",[{}],\"61\"]",
+        "[\"NEG-MSG\",\"s\",\"6\\u0031\"]",
+        &format!("[\"NEG-MSG\",\"s\",\"{long}\"]"),
+    ] {
+        let refused = ClientFrame::decode(&Bytes::copy_from_slice(bad.as_bytes())).unwrap_err();
+        let id = SubscriptionId::new("s").unwrap();
+        assert_eq!(refused.reconciliation, Some(id), "{bad}");
+        assert_eq!((refused.event, refused.subscription), (None, None));
+    }
+    let refused = ClientFrame::decode(&Bytes::from_static(b"[\"COUNT\",\"s\"]")).unwrap_err();
+    assert!(refused.subscription.is_some() && refused.reconciliation.is_none());
+}
