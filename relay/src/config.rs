@@ -118,6 +118,16 @@ pub struct Limits {
     pub subscriptions: usize,
     /// The `limit` that a filter without one gets, and the most that any gets.
     pub events_per_filter: usize,
+    /// The most events that COUNT counts.
+    pub counted_events: usize,
+    /// The most events of one reconciliation (NIP-77).
+    pub reconciled_events: usize,
+    /// Events in the reconciliations of all connections together, 40 bytes each.
+    pub reconciled_altogether: usize,
+    /// Reconciliations of one connection at the same time.
+    pub reconciliations: usize,
+    /// How long a reconciliation waits for the client's next message.
+    pub reconcile_idle: Duration,
     /// Events of one connection that are being checked or written.
     pub events_in_flight: usize,
     /// Bytes waiting to be sent to one connection before it is dropped as a slow reader.
@@ -248,6 +258,16 @@ section! {
         subscriptions: usize = 20,
         /// The most stored events that one filter returns, and the default.
         events_per_filter: usize = 5_000,
+        /// The most events that COUNT counts; where more match, it is refused.
+        counted_events: usize = 100_000,
+        /// The most events of one reconciliation (NIP-77); where more match, it is refused.
+        reconciled_events: usize = 50_000,
+        /// Events in the reconciliations of all connections together, 40 bytes each.
+        reconciled_altogether: usize = 2_000_000,
+        /// Reconciliations of one connection at the same time.
+        reconciliations: usize = 2,
+        /// Seconds that a reconciliation waits for the client's next message.
+        reconcile_idle_s: u64 = 30,
         /// Events of one connection being checked or written before it has to wait.
         events_in_flight: usize = 1_024,
         /// Bytes that wait for one slow reader before it is disconnected.
@@ -347,6 +367,10 @@ impl Raw {
         if raw.send_queue_bytes < 2 * limits::FRAME_BYTES {
             return Err(refused("limits.send_queue_bytes", "less than 262144"));
         }
+        if raw.reconciled_altogether < raw.reconciled_events {
+            let why = "less than reconciled_events";
+            return Err(refused("limits.reconciled_altogether", why));
+        }
         let counts = [
             ("limits.connections", raw.connections),
             (
@@ -355,6 +379,9 @@ impl Raw {
             ),
             ("limits.subscriptions", raw.subscriptions),
             ("limits.events_per_filter", raw.events_per_filter),
+            ("limits.counted_events", raw.counted_events),
+            ("limits.reconciled_events", raw.reconciled_events),
+            ("limits.reconciliations", raw.reconciliations),
             ("limits.events_in_flight", raw.events_in_flight),
             ("limits.auth_tries", raw.auth_tries),
         ];
@@ -394,6 +421,11 @@ impl Raw {
                 connections_per_address: raw.connections_per_address,
                 subscriptions: raw.subscriptions,
                 events_per_filter: raw.events_per_filter,
+                counted_events: raw.counted_events,
+                reconciled_events: raw.reconciled_events,
+                reconciled_altogether: raw.reconciled_altogether,
+                reconciliations: raw.reconciliations,
+                reconcile_idle: Duration::from_secs(raw.reconcile_idle_s.max(1)),
                 events_in_flight: raw.events_in_flight,
                 send_queue_bytes: raw.send_queue_bytes,
                 auth_tries: raw.auth_tries,
@@ -439,6 +471,11 @@ impl Config {
                 connections_per_address: limits.connections_per_address,
                 subscriptions: limits.subscriptions,
                 events_per_filter: limits.events_per_filter,
+                counted_events: limits.counted_events,
+                reconciled_events: limits.reconciled_events,
+                reconciled_altogether: limits.reconciled_altogether,
+                reconciliations: limits.reconciliations,
+                reconcile_idle: Duration::from_secs(limits.reconcile_idle_s),
                 events_in_flight: limits.events_in_flight,
                 send_queue_bytes: limits.send_queue_bytes,
                 auth_tries: limits.auth_tries,

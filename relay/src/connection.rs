@@ -11,17 +11,21 @@ use tokio_util::sync::CancellationToken;
 use wire::client_frame::Refused;
 use wire::{ClientFrame, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
+use crate::count::Count;
 use crate::fanout::ClientId;
 use crate::history::Request;
 use crate::ingest::{Job, Purpose};
 use crate::outbox::Outbox;
 use crate::policy::{self, Refusal};
+use crate::reconcile::{Opening, Session};
 use crate::server::Shared;
 
 /// Bytes handed to the socket before it is flushed.
 const FLUSH_BYTES: usize = 64 * 1024;
 /// Malformed frames after which a connection is closed.
 const MAX_GARBAGE: u32 = 50;
+/// Counts of one connection at the same time.
+const COUNTS_AT_ONCE: usize = 4;
 
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
@@ -38,6 +42,8 @@ pub struct Connection {
     in_flight: Arc<Semaphore>,
     /// Ends the histories that are being sent, by subscription.
     histories: HashMap<SubscriptionId, CancellationToken>,
+    counts: Arc<Semaphore>,
+    reconciliations: HashMap<SubscriptionId, Session>,
     closed: CancellationToken,
 }
 
@@ -69,6 +75,8 @@ impl Connection {
             auth_tries: 0,
             garbage: 0,
             histories: HashMap::new(),
+            counts: Arc::new(Semaphore::new(COUNTS_AT_ONCE)),
+            reconciliations: HashMap::new(),
             closed: CancellationToken::new(),
         }
     }
@@ -188,6 +196,22 @@ impl Connection {
                 Ok(())
             }
             Ok(ClientFrame::Auth(event)) => self.authenticate(event).await,
+            Ok(ClientFrame::Count(id, filters)) => {
+                self.count(id, filters);
+                Ok(())
+            }
+            Ok(ClientFrame::NegOpen(id, filter, message)) => {
+                self.reconcile(id, filter, message);
+                Ok(())
+            }
+            Ok(ClientFrame::NegMsg(id, message)) => {
+                self.go_on_reconciling(&id, message);
+                Ok(())
+            }
+            Ok(ClientFrame::NegClose(id)) => {
+                self.reconciliations.remove(&id);
+                Ok(())
+            }
             Ok(_) => self.refuse_frame(DecodeRefusal::Unknown),
             Err(refused) => self.refuse_frame(DecodeRefusal::Frame(refused)),
         }
@@ -202,10 +226,15 @@ impl Connection {
             DecodeRefusal::Unknown => RelayFrame::notice("unsupported: unknown message type"),
             DecodeRefusal::Frame(refused) => {
                 let text = OkMessage::new(Reason::Invalid, &refused.error.to_string()).text;
-                match (refused.event, refused.subscription) {
-                    (Some(event), _) => RelayFrame::ok(&event, false, &text),
-                    (None, Some(id)) => RelayFrame::closed(&id, &text),
-                    (None, None) => RelayFrame::notice(&text),
+                match (refused.event, refused.subscription, refused.reconciliation) {
+                    (Some(event), ..) => RelayFrame::ok(&event, false, &text),
+                    (None, Some(id), _) => RelayFrame::closed(&id, &text),
+                    (None, None, Some(id)) => {
+                        // After NEG-ERR it counts as closed (NIP-77).
+                        self.reconciliations.remove(&id);
+                        RelayFrame::neg_err(&id, &text)
+                    }
+                    (None, None, None) => RelayFrame::notice(&text),
                 }
             }
         });
@@ -306,6 +335,70 @@ impl Connection {
             stop,
         };
         tokio::spawn(self.shared.history.clone().send(request));
+    }
+
+    fn count(&self, id: SubscriptionId, filters: Vec<Filter>) {
+        if let Err(refusal) = policy::may_ask(&filters, &self.auth) {
+            let text = refusal.message().text;
+            self.outbox.push(RelayFrame::closed(&id, &text));
+            return;
+        }
+        let Ok(permit) = self.counts.clone().try_acquire_owned() else {
+            let text = OkMessage::new(Reason::RateLimited, "too many counts at once").text;
+            self.outbox.push(RelayFrame::closed(&id, &text));
+            return;
+        };
+        let count = Count {
+            id,
+            filters,
+            auth: self.auth.clone(),
+            outbox: self.outbox.clone(),
+            stop: self.closed.child_token(),
+        };
+        let most = self.shared.config.limits.counted_events;
+        let history = self.shared.history.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            count.answer(history, most).await;
+        });
+    }
+
+    fn reconcile(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>) {
+        self.reconciliations
+            .retain(|other, session| *other != id && session.is_open());
+        if let Err(refusal) = policy::may_ask(std::slice::from_ref(&filter), &self.auth) {
+            let text = refusal.message().text;
+            self.outbox.push(RelayFrame::neg_err(&id, &text));
+            return;
+        }
+        if self.reconciliations.len() >= self.shared.config.limits.reconciliations {
+            let text = OkMessage::new(Reason::RateLimited, "too many reconciliations").text;
+            self.outbox.push(RelayFrame::neg_err(&id, &text));
+            return;
+        }
+        let session = self.shared.reconciliations.open(Opening {
+            id: id.clone(),
+            filter,
+            message,
+            auth: self.auth.clone(),
+            outbox: self.outbox.clone(),
+            stop: self.closed.child_token(),
+        });
+        self.reconciliations.insert(id, session);
+    }
+
+    fn go_on_reconciling(&mut self, id: &SubscriptionId, message: Vec<u8>) {
+        let (reason, text) = match self.reconciliations.get(id) {
+            Some(session) if session.pass_on(message) => return,
+            Some(session) if session.is_open() => (
+                Reason::RateLimited,
+                "a message came before the last was answered",
+            ),
+            _ => (Reason::Closed, "no such reconciliation is open"),
+        };
+        self.reconciliations.remove(id);
+        let text = OkMessage::new(reason, text).text;
+        self.outbox.push(RelayFrame::neg_err(id, &text));
     }
 
     fn unsubscribe(&mut self, id: &SubscriptionId) {

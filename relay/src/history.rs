@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
+use wire::{Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
 use crate::outbox::Outbox;
@@ -70,14 +70,9 @@ impl History {
         let is_single = request.filters.len() == 1;
         let mut complete = Some(true);
         for filter in request.filters {
-            let mut query = None;
-            loop {
-                let start = match query {
-                    Some(query) => Start::Further(query),
-                    None => Start::New(filter.clone(), request.auth.to_vec(), request.up_to_seq),
-                };
-                let (page, further) = self.page(start).await?;
-                for event in page.events {
+            let mut reading = self.read(filter, &request.auth, request.up_to_seq);
+            while let Some(events) = reading.page().await? {
+                for event in events {
                     if is_single || sent.insert(event.id()) {
                         if !request.outbox.room().await {
                             return Ok(None);
@@ -86,36 +81,86 @@ impl History {
                         request.outbox.push(frame);
                     }
                 }
-                if page.is_last {
-                    complete = all_complete(complete, further.is_complete());
-                    break;
-                }
-                query = Some(further);
             }
+            complete = all_complete(complete, reading.is_complete());
         }
         Ok(complete)
     }
 
-    /// One page, read on a thread that may block.
-    async fn page(&self, start: Start) -> Result<(Page, Query), StoreError> {
+    /// Begins to read what a filter finds for somebody who authenticated `auth`, of what was
+    /// committed up to `up_to_seq`.
+    pub(crate) fn read(&self, filter: Filter, auth: &[PublicKey], up_to_seq: u64) -> Reading<'_> {
+        Reading {
+            history: self,
+            state: State::New(filter, auth.to_vec(), up_to_seq),
+        }
+    }
+
+    /// Work for a thread that may block; only so many at a time.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
         let failed = || StoreError::Index("a reader thread failed".to_owned());
         let permit = self.readers.clone().acquire_owned().await;
         let permit = permit.map_err(|_| failed())?;
-        let Self {
-            store, clock, most, ..
-        } = self.clone();
-        let read = move || {
+        let work = move || {
             let _permit = permit;
-            let mut query = match start {
-                Start::New(filter, auth, seq) => Query::new(&store, filter, auth, seq, most)?,
-                Start::Further(query) => query,
-            };
-            let page = query.page(&store, clock.now())?;
-            Ok((page, query))
+            work()
         };
-        tokio::task::spawn_blocking(read)
+        tokio::task::spawn_blocking(work)
             .await
-            .unwrap_or_else(|_| Err(failed()))
+            .map_err(|_| failed())
+    }
+}
+
+/// A filter's events being read.
+pub(crate) struct Reading<'h> {
+    history: &'h History,
+    state: State,
+}
+
+enum State {
+    New(Filter, Vec<PublicKey>, u64),
+    Further(Query),
+    Ended(Option<bool>),
+}
+
+impl Reading<'_> {
+    /// The next events, newest first, read on a thread that may block; none after the last.
+    pub(crate) async fn page(&mut self) -> Result<Option<Vec<Event>>, StoreError> {
+        // What fails has ended.
+        let state = std::mem::replace(&mut self.state, State::Ended(None));
+        if let State::Ended(complete) = state {
+            self.state = State::Ended(complete);
+            return Ok(None);
+        }
+        let History {
+            store, clock, most, ..
+        } = self.history.clone();
+        let read = move || -> Result<(Vec<Event>, State), StoreError> {
+            let mut query = match state {
+                State::New(filter, auth, seq) => Query::new(&store, filter, auth, seq, most)?,
+                State::Further(query) => query,
+                State::Ended(complete) => return Ok((Vec::new(), State::Ended(complete))),
+            };
+            let Page { events, is_last } = query.page(&store, clock.now())?;
+            Ok(match is_last {
+                true => (events, State::Ended(query.is_complete())),
+                false => (events, State::Further(query)),
+            })
+        };
+        let (events, state) = self.history.aside(read).await??;
+        self.state = state;
+        Ok(Some(events))
+    }
+
+    /// See [`Query::is_complete`].
+    pub(crate) fn is_complete(&self) -> Option<bool> {
+        match self.state {
+            State::Ended(complete) => complete,
+            _ => None,
+        }
     }
 }
 
@@ -127,9 +172,4 @@ pub(crate) fn all_complete(one: Option<bool>, other: Option<bool>) -> Option<boo
         (Some(true), Some(true)) => Some(true),
         _ => None,
     }
-}
-
-enum Start {
-    New(Filter, Vec<PublicKey>, u64),
-    Further(Query),
 }

@@ -7,7 +7,7 @@
 //! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
 //!    synced first, then the index.
 //! 4. [`fanout`] passes it on to open subscriptions, and only then the senders are told;
-//!    [`history`] serves what is stored.
+//!    [`history`] serves what is stored, [`count`] counts it, [`reconcile`] compares it.
 //! 5. [`retention`] erases what has expired.
 //!
 //! [`policy::may_read`] alone decides who sees an event, on every path out. [`model`] is the
@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod count;
 pub mod fanout;
 pub mod history;
 pub mod ingest;
@@ -23,6 +24,7 @@ pub mod nip11;
 pub mod outbox;
 pub mod pipeline;
 pub mod policy;
+pub mod reconcile;
 pub mod retention;
 pub mod server;
 pub mod store;

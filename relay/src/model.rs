@@ -11,10 +11,12 @@ use wire::{
 };
 
 use crate::config::{Config, Limits};
+use crate::count;
 use crate::fanout::{ClientId, Fanout};
 use crate::history::all_complete;
 use crate::pipeline;
 use crate::policy::{self, OwnUrls, Rules};
+use crate::reconcile::{self, EventSet, Reconciler};
 use crate::store::{EventStore, Opened, Query, StoreError};
 
 /// A relay that answers frames with frames.
@@ -40,6 +42,7 @@ pub struct ModelRelay {
 struct Session {
     challenge: String,
     auth: Vec<PublicKey>,
+    reconciliations: BTreeMap<SubscriptionId, Reconciler>,
 }
 
 /// Frames that the relay sends, in order, as JSON text.
@@ -69,8 +72,12 @@ impl ModelRelay {
         self.rng.fill_bytes(&mut challenge);
         let challenge = hex::encode(challenge);
         let greeting = RelayFrame::auth(&challenge);
-        let auth = Vec::new();
-        self.sessions.insert(client, Session { challenge, auth });
+        let session = Session {
+            challenge,
+            auth: Vec::new(),
+            reconciliations: BTreeMap::new(),
+        };
+        self.sessions.insert(client, session);
         self.fanout.connect(client, ());
         vec![(client, greeting)]
     }
@@ -84,7 +91,7 @@ impl ModelRelay {
     /// A frame arrives at `now` (Unix seconds); what everybody is sent because of it. Frames of
     /// clients that are not connected are ignored.
     pub fn handle(&mut self, client: ClientId, frame: ClientFrame, now: u64) -> Frames {
-        let Some(session) = self.sessions.get(&client) else {
+        let Some(session) = self.sessions.get_mut(&client) else {
             return Vec::new();
         };
         let auth = session.auth.clone();
@@ -114,6 +121,27 @@ impl ModelRelay {
             }
             ClientFrame::Close(id) => {
                 self.fanout.unsubscribe(client, &id);
+                Vec::new()
+            }
+            ClientFrame::Count(id, filters) => {
+                vec![(client, self.count(&id, &filters, &auth, now))]
+            }
+            ClientFrame::NegOpen(id, filter, message) => {
+                session.reconciliations.remove(&id);
+                if session.reconciliations.len() >= self.limits.reconciliations {
+                    let text = OkMessage::new(Reason::RateLimited, "too many reconciliations").text;
+                    return vec![(client, RelayFrame::neg_err(&id, &text))];
+                }
+                let reconciler = self.reconciler(filter, &auth, now);
+                vec![(client, self.reconcile(client, id, reconciler, &message))]
+            }
+            ClientFrame::NegMsg(id, message) => {
+                let closed = || OkMessage::new(Reason::Closed, "no such reconciliation is open");
+                let reconciler = session.reconciliations.remove(&id).ok_or_else(closed);
+                vec![(client, self.reconcile(client, id, reconciler, &message))]
+            }
+            ClientFrame::NegClose(id) => {
+                session.reconciliations.remove(&id);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -210,5 +238,94 @@ impl ModelRelay {
         }
         frames.push(RelayFrame::eose(id, complete));
         Ok(frames)
+    }
+
+    fn count(
+        &self,
+        id: &SubscriptionId,
+        filters: &[wire::Filter],
+        auth: &[PublicKey],
+        now: u64,
+    ) -> String {
+        if let Err(refusal) = policy::may_ask(filters, auth) {
+            return RelayFrame::closed(id, &refusal.message().text);
+        }
+        let most = self.limits.counted_events;
+        let mut count = 0;
+        for (earlier, filter) in count::unlimited(filters) {
+            let found = self.each(filter, auth, most.saturating_add(1), now, |events| {
+                count += count::first_found(events, earlier);
+                Ok(())
+            });
+            if let Err(refusal) = found {
+                return RelayFrame::closed(id, &refusal.text);
+            }
+        }
+        count::answer(id, count, most)
+    }
+
+    fn reconciler(
+        &self,
+        filter: wire::Filter,
+        auth: &[PublicKey],
+        now: u64,
+    ) -> Result<Reconciler, OkMessage> {
+        policy::may_ask(std::slice::from_ref(&filter), auth)
+            .map_err(|refusal| refusal.message())?;
+        let most = self.limits.reconciled_events;
+        let mut set = EventSet::default();
+        self.each(filter, auth, most.saturating_add(1), now, |events| {
+            set.extend(events);
+            match set.len() > most {
+                true => Err(reconcile::too_many(most)),
+                false => Ok(()),
+            }
+        })?;
+        set.seal()
+    }
+
+    /// Answers one message of a reconciliation, and keeps it for the next.
+    fn reconcile(
+        &mut self,
+        client: ClientId,
+        id: SubscriptionId,
+        reconciler: Result<Reconciler, OkMessage>,
+        message: &[u8],
+    ) -> String {
+        let answered = reconciler.and_then(|mut reconciler| {
+            let answer = reconciler.answer(message)?;
+            Ok((reconciler, answer))
+        });
+        match answered {
+            Ok((reconciler, answer)) => {
+                let frame = RelayFrame::neg_msg(&id, &answer);
+                if let Some(session) = self.sessions.get_mut(&client) {
+                    session.reconciliations.insert(id, reconciler);
+                }
+                frame
+            }
+            Err(refusal) => RelayFrame::neg_err(&id, &refusal.text),
+        }
+    }
+
+    /// Hands over what a filter finds, page by page.
+    fn each(
+        &self,
+        filter: wire::Filter,
+        auth: &[PublicKey],
+        most: usize,
+        now: u64,
+        mut take: impl FnMut(&[Event]) -> Result<(), OkMessage>,
+    ) -> Result<(), OkMessage> {
+        let failed = |error: StoreError| OkMessage::new(Reason::Error, error.for_client());
+        let store = &self.opened.store;
+        let mut query = Query::new(store, filter, auth.to_vec(), u64::MAX, most).map_err(failed)?;
+        loop {
+            let page = query.page(store, now).map_err(failed)?;
+            take(&page.events)?;
+            if page.is_last {
+                return Ok(());
+            }
+        }
     }
 }

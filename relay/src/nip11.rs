@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::policy::Writers;
 
 /// The NIPs that this relay follows.
-pub const SUPPORTED_NIPS: [u16; 12] = [1, 4, 9, 11, 17, 40, 42, 44, 59, 62, 67, 70];
+pub const SUPPORTED_NIPS: [u16; 14] = [1, 4, 9, 11, 17, 40, 42, 44, 45, 59, 62, 67, 70, 77];
 
 /// What the fields around the content of an event take at least.
 const ENVELOPE_BYTES: usize = 512;
@@ -30,6 +30,9 @@ pub fn document(config: &Config) -> Value {
             "max_filters": limits::FILTERS,
             "max_limit": config.limits.events_per_filter,
             "default_limit": config.limits.events_per_filter,
+            "max_count": config.limits.counted_events,
+            "max_reconciled": config.limits.reconciled_events,
+            "max_reconciliations": config.limits.reconciliations,
             "max_subid_length": limits::SUBSCRIPTION_ID_CHARS,
             "min_pow_difficulty": 0,
             "auth_required": false,

@@ -301,8 +301,8 @@ pub fn is_expired(event: &Event, now: u64) -> bool {
     event.expiration().is_some_and(|at| at <= now)
 }
 
-/// The read predicate: whether somebody who authenticated `auth` may see the event. History and
-/// live delivery both ask it for every event, and nothing else decides.
+/// The read predicate: whether somebody who authenticated `auth` may see the event. History,
+/// counts, reconciliations and live delivery all ask it for every event, and nothing else decides.
 pub fn may_read(event: &Event, auth: &[PublicKey]) -> bool {
     match event.kind() {
         kinds::WRAP | kinds::EPHEMERAL_WRAP => {
@@ -315,7 +315,7 @@ pub fn may_read(event: &Event, auth: &[PublicKey]) -> bool {
     }
 }
 
-/// Whether the subscription may be opened at all: one that could match guarded kinds waits for
+/// Whether the subscription, count or reconciliation may be opened at all: one that could match guarded kinds waits for
 /// AUTH, so that a client never takes silence for an empty inbox.
 pub fn may_ask(filters: &[Filter], auth: &[PublicKey]) -> Result<(), Refusal> {
     let could_match_guarded = filters.iter().any(|filter| {

@@ -28,6 +28,7 @@ use crate::connection::Connection;
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
 use crate::policy::OwnUrls;
+use crate::reconcile::Reconciliations;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
 use crate::{nip11, retention};
@@ -59,6 +60,7 @@ pub struct Shared {
     pub(crate) live: Arc<Live>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) history: History,
+    pub(crate) reconciliations: Arc<Reconciliations>,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -131,13 +133,15 @@ impl Relay {
             move || died.cancel(),
         )?);
         let readers = std::thread::available_parallelism().map_or(2, usize::from) * 2;
+        let history = History {
+            store,
+            clock: config.clock.clone(),
+            most: config.limits.events_per_filter,
+            readers: Arc::new(Semaphore::new(readers)),
+        };
         let shared = Arc::new(Shared {
-            history: History {
-                store,
-                clock: config.clock.clone(),
-                most: config.limits.events_per_filter,
-                readers: Arc::new(Semaphore::new(readers)),
-            },
+            reconciliations: Arc::new(Reconciliations::new(&history, &config.limits)),
+            history,
             live,
             ingest,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),

@@ -78,6 +78,55 @@ async fn r_auth_1_history_shows_guarded_kinds_to_the_right_key_alone() {
 }
 
 #[tokio::test]
+async fn r_auth_1_counts_and_reconciliations_tell_of_guarded_kinds_to_the_right_key_alone() {
+    let relay = start(Config::in_memory()).await;
+    let (sender, to) = (person(1), person(2));
+    let mut writer = Client::connect(&relay.url()).await;
+    let events = [4, 1059].map(|kind| guarded(kind, &sender, &to));
+    for event in &events {
+        writer.put(event).await;
+    }
+    for event in &events {
+        for auth in AUTHS {
+            let mut reader = reader(&relay.url(), auth, &to).await;
+            for filter in filters(event, &to) {
+                let found = reader.fetch(filter.clone()).await;
+                let counted = reader.count(std::slice::from_ref(&filter)).await;
+                // Whoever guesses an event's id and time learns nothing either.
+                for own in [&[][..], &events] {
+                    match reader.reconcile(&filter, own).await {
+                        Ok(compared) => {
+                            let shown = ids(found.as_ref().unwrap());
+                            let held = ids(own);
+                            let missing = shown.iter().filter(|id| !held.contains(id));
+                            assert!(compared.need.iter().eq(missing), "{auth:?} {filter:?}");
+                            let extra = compared.have.len();
+                            assert_eq!(extra, held.len().saturating_sub(shown.len()));
+                        }
+                        Err(text) => {
+                            assert_eq!(auth, Auth::None);
+                            assert!(text.starts_with("auth-required:"), "{filter:?}: {text}");
+                        }
+                    }
+                }
+                match (found, counted) {
+                    (Ok(found), Ok(counted)) => {
+                        assert_eq!(counted, found.len() as u64, "{auth:?} {filter:?}");
+                        assert_eq!(counted > 0, auth == Auth::Right && !found.is_empty());
+                    }
+                    (Err(_), Err(text)) => {
+                        assert_eq!(auth, Auth::None);
+                        assert!(text.starts_with("auth-required:"), "{filter:?}: {text}");
+                    }
+                    other => panic!("{auth:?} {filter:?}: {other:?}"),
+                }
+            }
+        }
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_auth_1_live_delivery_shows_guarded_kinds_to_the_right_key_alone() {
     let relay = start(Config::in_memory()).await;
     let (sender, to) = (person(1), person(2));

@@ -209,7 +209,7 @@ async fn r_info_1_the_document_tells_the_limits_that_hold() {
     );
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let document: serde_json::Value = serde_json::from_str(body).unwrap();
-    for nip in [1, 9, 11, 40, 42, 59, 62, 67, 70] {
+    for nip in [1, 9, 11, 40, 42, 45, 59, 62, 67, 70, 77] {
         assert!(
             document["supported_nips"]
                 .as_array()
@@ -223,6 +223,9 @@ async fn r_info_1_the_document_tells_the_limits_that_hold() {
         limits::FRAME_BYTES
     );
     assert_eq!(document["limitation"]["max_subscriptions"], 20);
+    assert_eq!(document["limitation"]["max_count"], 100_000);
+    assert_eq!(document["limitation"]["max_reconciled"], 50_000);
+    assert_eq!(document["limitation"]["max_reconciliations"], 2);
     assert_eq!(document["limitation"]["auth_required"], false);
 }
 

@@ -13,6 +13,7 @@
     reason = "tests may fail loudly, and their numbers are small"
 )]
 
+mod count;
 mod crash;
 mod deletion;
 mod erasure;
@@ -22,6 +23,7 @@ mod limits;
 mod program;
 mod protocol;
 mod query;
+mod reconcile;
 mod recovery;
 mod rules;
 mod support;

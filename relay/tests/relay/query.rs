@@ -12,7 +12,7 @@ use crate::support::{ids, person};
 
 const KINDS: [u16; 6] = [1, 4, 5_000, 1059, 7, 40_000];
 
-fn event() -> impl Strategy<Value = Event> {
+pub fn event() -> impl Strategy<Value = Event> {
     let tag = prop_oneof![
         (1_u32..5).prop_map(|n| vec!["p".to_owned(), person(n).key().to_hex()]),
         "[ab]".prop_map(|value| vec!["t".to_owned(), value]),
@@ -43,7 +43,7 @@ fn event() -> impl Strategy<Value = Event> {
         })
 }
 
-fn filter(known: Vec<Event>) -> impl Strategy<Value = Filter> {
+pub fn filter(known: Vec<Event>) -> impl Strategy<Value = Filter> {
     let all = ids(&known);
     let most = all.len().min(4);
     let some_ids = prop::option::weighted(0.15, prop::sample::subsequence(all, 0..=most));
@@ -86,7 +86,7 @@ fn filter(known: Vec<Event>) -> impl Strategy<Value = Filter> {
         )
 }
 
-fn plainly(events: &[Event], filter: &Filter, auth: &[wire::PublicKey]) -> Vec<Event> {
+pub fn plainly(events: &[Event], filter: &Filter, auth: &[wire::PublicKey]) -> Vec<Event> {
     let mut found: Vec<Event> = events
         .iter()
         .filter(|event| filter.matches(event) && policy::may_read(event, auth))

@@ -1,9 +1,11 @@
 //! Keys, events and a plain client for tests over real sockets.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
+use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use secp256k1::{Keypair, SECP256K1, SecretKey};
 use sotto_relay::config::Clock;
 use sotto_relay::{Config, Relay};
@@ -213,9 +215,95 @@ impl Client {
         events
     }
 
+    /// How many events the relay says match, or the message of CLOSED.
+    pub async fn count(&mut self, filters: &[Filter]) -> Result<u64, String> {
+        self.counter += 1;
+        let id = SubscriptionId::new(format!("count-{}", self.counter)).unwrap();
+        self.send(ClientFrame::count(&id, filters)).await;
+        match self.receive().await {
+            RelayFrame::Count {
+                subscription,
+                count,
+                approximate: false,
+            } if subscription == id => Ok(count),
+            RelayFrame::Closed(of, message) if of == id => Err(message.text),
+            other => panic!("no count but {other:?}"),
+        }
+    }
+
+    /// Compares `own` with what the relay shows of `filter`; the message of NEG-ERR where it
+    /// refuses.
+    pub async fn reconcile(
+        &mut self,
+        filter: &Filter,
+        own: &[Event],
+    ) -> Result<Comparison, String> {
+        self.counter += 1;
+        let id = SubscriptionId::new(format!("compare-{}", self.counter)).unwrap();
+        let (mut comparison, first) = Comparison::begin(own);
+        self.send(ClientFrame::neg_open(&id, filter, &first)).await;
+        loop {
+            match self.receive().await {
+                RelayFrame::NegMsg(of, message) if of == id => match comparison.next(&message) {
+                    Some(next) => self.send(ClientFrame::neg_msg(&id, &next)).await,
+                    None => break,
+                },
+                RelayFrame::NegErr(of, message) if of == id => return Err(message.text),
+                other => panic!("no reconciliation but {other:?}"),
+            }
+        }
+        self.send(ClientFrame::neg_close(&id)).await;
+        Ok(comparison)
+    }
+
     /// What this person finds in their mailbox.
     pub async fn mailbox(&mut self, of: &Person) -> Vec<Event> {
         self.fetch(mailbox(of)).await.unwrap()
+    }
+}
+
+/// The client's side of a reconciliation.
+pub struct Comparison {
+    negentropy: Negentropy<'static, NegentropyStorageVector>,
+    /// What the relay lacks.
+    pub have: BTreeSet<EventId>,
+    /// What the client lacks.
+    pub need: BTreeSet<EventId>,
+    pub rounds: usize,
+}
+
+impl Comparison {
+    /// With the first message.
+    pub fn begin(own: &[Event]) -> (Self, Vec<u8>) {
+        let mut storage = NegentropyStorageVector::new();
+        for event in own {
+            let id = Id::from_byte_array(*event.id().as_bytes());
+            storage.insert(event.created_at(), id).unwrap();
+        }
+        storage.seal().unwrap();
+        let mut negentropy = Negentropy::owned(storage, 60_000).unwrap();
+        let first = negentropy.initiate().unwrap();
+        let comparison = Self {
+            negentropy,
+            have: BTreeSet::new(),
+            need: BTreeSet::new(),
+            rounds: 0,
+        };
+        (comparison, first)
+    }
+
+    /// The next message, unless everything is known.
+    pub fn next(&mut self, answer: &[u8]) -> Option<Vec<u8>> {
+        self.rounds += 1;
+        let (mut have, mut need) = (Vec::new(), Vec::new());
+        let next = self
+            .negentropy
+            .reconcile_with_ids(answer, &mut have, &mut need)
+            .unwrap();
+        let id = |id: Id| EventId::from_bytes(id.to_bytes());
+        self.have.extend(have.into_iter().map(id));
+        self.need.extend(need.into_iter().map(id));
+        next
     }
 }
 
