@@ -522,6 +522,7 @@ impl Sim {
             }
             match RelayFrame::decode(&Bytes::from(text)) {
                 Ok(RelayFrame::Event(_, event)) => events.push(event.json().clone()),
+                Ok(RelayFrame::Eose { complete, .. }) => end = QueryEnd::Eose { complete },
                 Ok(RelayFrame::Closed(_, message)) => {
                     if message.reason == wire::Reason::AuthRequired {
                         return self.challenge(at, &key, effect);
