@@ -128,6 +128,9 @@ impl ModelRelay {
             }
             ClientFrame::NegOpen(id, filter, message) => {
                 session.reconciliations.remove(&id);
+                if let Err(refusal) = policy::may_ask(std::slice::from_ref(&filter), &auth) {
+                    return vec![(client, RelayFrame::neg_err(&id, &refusal.message().text))];
+                }
                 if session.reconciliations.len() >= self.limits.reconciliations {
                     let text = OkMessage::new(Reason::RateLimited, "too many reconciliations").text;
                     return vec![(client, RelayFrame::neg_err(&id, &text))];
@@ -270,8 +273,6 @@ impl ModelRelay {
         auth: &[PublicKey],
         now: u64,
     ) -> Result<Reconciler, OkMessage> {
-        policy::may_ask(std::slice::from_ref(&filter), auth)
-            .map_err(|refusal| refusal.message())?;
         let most = self.limits.reconciled_events;
         let mut set = EventSet::default();
         self.each(filter, auth, most.saturating_add(1), now, |events| {
