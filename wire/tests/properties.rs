@@ -271,7 +271,7 @@ fn counts_and_reconciliations_survive_their_frames() {
     let client = |text: String| ClientFrame::decode(&Bytes::from(text)).unwrap();
     let relay = |text: String| RelayFrame::decode(&Bytes::from(text)).unwrap();
     assert_eq!(
-        client(ClientFrame::count(&id, &[filter.clone()])),
+        client(ClientFrame::count(&id, std::slice::from_ref(&filter))),
         ClientFrame::Count(id.clone(), vec![filter.clone()])
     );
     let longest = vec![0xab; limits::NEGENTROPY_BYTES];
