@@ -31,6 +31,23 @@ const WRAP_AGE_SECONDS: u64 = 2 * 86_400;
 /// Rows sent at once; the rest follows as answers come.
 const IN_FLIGHT: usize = 64;
 
+/// Whether a relay's refusal is about the size of the event. No standard prefix says so; these
+/// are the words that relays use, ours among them.
+pub(crate) fn says_too_large(refusal: &str) -> bool {
+    const WHAT: [&str; 5] = ["event", "message", "content", "frame", "payload"];
+    const LARGE: [&str; 6] = [
+        "too large",
+        "too big",
+        "too long",
+        "larger than",
+        "exceeds",
+        "size",
+    ];
+    let refusal = refusal.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| refusal.contains(word));
+    says(&WHAT) && says(&LARGE)
+}
+
 impl Engine {
     /// Everything in the outbox is tried now, whatever the back-off says.
     pub fn flush(&mut self, store: &mut Store, now: u64, rng: Rng<'_>) -> Result<Step<()>> {
@@ -248,6 +265,10 @@ impl Turn<'_> {
             Reason::RateLimited => {
                 row.next_at = self.backoff(row.attempts, RATE_LIMIT_SECONDS);
                 (RowState::Queued, "transient", message.text)
+            }
+            // The same bytes are as large at the next try.
+            Reason::Error | Reason::None if says_too_large(&message.text) => {
+                (RowState::Refused, "refused", message.text)
             }
             Reason::Error => {
                 row.next_at = self.backoff(row.attempts, 0);

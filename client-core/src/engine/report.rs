@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use wire::{EventId, PublicKey};
 
 use crate::engine::machine::{Engine, Op};
+use crate::engine::outbox::says_too_large;
 use crate::engine::send::{CANCELLED, EXPIRED, NO_INBOX};
 use crate::error::{Error, ErrorWord, Result};
 use crate::store::{
@@ -521,9 +522,7 @@ fn refusal(fates: &[Fate]) -> Error {
     if starts(&["restricted", "auth-required"]) {
         return error.hint("send it with --as-myself, which shows the relay who sends");
     }
-    let is_large =
-        rows().any(|row| row.detail.contains("too large") || row.detail.contains("size"));
-    if is_large {
+    if rows().any(|row| says_too_large(&row.detail)) {
         return Error::new(ErrorWord::TooLarge, error.detail).hint("send it with --as-file");
     }
     error

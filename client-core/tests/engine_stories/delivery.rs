@@ -184,6 +184,38 @@ fn as_myself_lets_the_account_prove_itself_on_a_socket_of_its_own() {
 }
 
 #[test]
+fn a_relay_that_takes_less_ends_the_send_with_the_way_round() {
+    for text in [
+        "invalid: the event is larger than this relay takes",
+        "blocked: event too big",
+        "error: message too large",
+        "content too long",
+    ] {
+        let mut world = World::with_two(10);
+        world.relay("b").mood = Mood::Refusing(text);
+        let id = world.send("alice", "bob", "a long text");
+        let home = &world.homes["alice"];
+        let progress = home
+            .engine
+            .send_state(&home.store, id, WaitLevel::Accepted)
+            .unwrap();
+        let Progress::Failed(error) = progress else {
+            panic!("{text}: it is refused");
+        };
+        assert_eq!(
+            (error.word, error.exit),
+            (ErrorWord::TooLarge, 10),
+            "{text}"
+        );
+        assert!(error.hint.unwrap().contains("--as-file"), "{text}");
+        assert!(
+            home.engine.outbox(&home.store).unwrap().is_empty(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn transient_refusals_are_tried_again() {
     let mut world = World::with_two(9);
     world.relay("b").mood = Mood::Refusing("rate-limited: slow down");
