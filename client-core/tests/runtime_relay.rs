@@ -543,6 +543,44 @@ async fn a_publish_socket_ignores_challenges_until_it_must_not() {
 }
 
 #[tokio::test]
+async fn who_sends_as_themselves_proves_it_where_strangers_are_restricted() {
+    let url = relay(|mut peer| async move {
+        peer.say(json!(["AUTH", "c1"])).await;
+        let mut is_known = false;
+        loop {
+            let frame = peer.hear().await;
+            match frame[0].as_str() {
+                Some("AUTH") => {
+                    is_known = true;
+                    peer.ok(&frame, true, "").await;
+                }
+                Some("EVENT") if is_known => peer.ok(&frame, true, "").await,
+                Some("EVENT") => peer.ok(&frame, false, "restricted: members").await,
+                Some(_) => {}
+                None => return,
+            }
+        }
+    })
+    .await;
+    let mut link = Link::to(url.clone(), Role::AsMyself);
+    link.publish(1, &event(1));
+    expect_challenge(&mut link).await;
+    authenticate(&link);
+    assert!(matches!(
+        link.next().await,
+        Input::Published {
+            outcome: PublishOutcome::Accepted(_),
+            ..
+        }
+    ));
+    // A one-time key would change nothing there.
+    let outcome = Link::to(url, Role::Publish)
+        .publish_and_wait(&event(2))
+        .await;
+    assert!(matches!(outcome, PublishOutcome::Refused(_)));
+}
+
+#[tokio::test]
 async fn a_relay_that_never_requires_auth_is_never_given_one() {
     let url = relay(|mut peer| async move {
         peer.say(json!(["AUTH", "c1"])).await;

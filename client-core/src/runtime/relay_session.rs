@@ -360,7 +360,13 @@ impl Session {
             }
             return;
         }
-        if message.reason == Reason::AuthRequired && self.auth_may_help(publish.auths) {
+        // A relay that knows its members may say `restricted:` before anybody has proved anything.
+        let asks_auth = match message.reason {
+            Reason::AuthRequired => true,
+            Reason::Restricted => self.key.role == Role::AsMyself && self.challenge.is_some(),
+            _ => false,
+        };
+        if asks_auth && self.auth_may_help(publish.auths) {
             if let Some(publish) = self.publishes.get_mut(&id) {
                 publish.stage = Stage::Parked(message);
                 publish.deadline = now + self.answer;
