@@ -7,7 +7,7 @@ use wire::rumor::SottoTag;
 use wire::{EventDraft, EventId, PublicKey, Rumor, Sha256, Tag, Tags, kinds, limits};
 
 use crate::engine::channel::{Channel as _, Nip17, too_large};
-use crate::engine::files::{self, FileCipher};
+use crate::engine::file_message::{self, FileCipher};
 use crate::engine::machine::{Engine, Rng, Step, Turn};
 use crate::engine::send::Outgoing;
 use crate::error::{Error, ErrorWord, Result};
@@ -139,7 +139,7 @@ impl Turn<'_> {
                     ));
                 }
                 let urls = self.upload_urls(file)?;
-                files::tag(file, &urls, &mut tags);
+                file_message::tag(file, &urls, &mut tags);
                 let first = urls.first().map(ToString::to_string);
                 (kinds::FILE, first.unwrap_or_default())
             }

@@ -4,7 +4,7 @@ use crypto::Opened;
 use wire::{EventId, PublicKey, RelayUrl, kinds, limits};
 
 use crate::engine::channel::{Channel as _, Nip17};
-use crate::engine::files;
+use crate::engine::file_message;
 use crate::engine::machine::Turn;
 use crate::engine::receive::room;
 use crate::error::{Error, ErrorWord, Result};
@@ -63,7 +63,7 @@ impl Turn<'_> {
             return self.drop_wrap(relay, opened, "expired");
         }
         let file = match rumor.kind() {
-            kinds::FILE => Some(files::read(rumor)?),
+            kinds::FILE => Some(file_message::read(rumor)?),
             _ => None,
         };
         let claimed_at = rumor.created_at();

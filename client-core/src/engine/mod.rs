@@ -12,7 +12,8 @@
 //!
 //! 1. `inbox`: the whole inbox is paged, then watched.
 //! 2. `receive`: bytes -> `Event` -> `VerifiedEvent` -> `Opened`, in a batch, each event apart.
-//! 3. `messages`, `deletion`, `receipts`: by kind of rumor; `expiry` and `files` beside them.
+//! 3. `messages`, `file_message`, `deletion`, `receipts`: by kind of rumor; `expiry` and `files`
+//!    beside them.
 //!
 //! `contacts`, `lists`, `circles` and `auth` are what the names say; `reading` and `report` answer
 //! questions.
@@ -28,6 +29,7 @@ pub mod compose;
 mod contacts;
 mod deletion;
 mod expiry;
+mod file_message;
 mod files;
 mod inbox;
 pub mod io;
@@ -45,6 +47,7 @@ mod send;
 
 pub use channel::Protection;
 pub use compose::{Compose, SpooledFile};
-pub use files::{FileCipher, FileFormat, FilePlan};
+pub use file_message::FileCipher;
+pub use files::{FileFormat, FilePlan};
 pub use machine::{Engine, EngineConfig, Rng, Step};
 pub use report::{Progress, WaitLevel};
