@@ -6,6 +6,14 @@ use e2e::raw::{RawClient, account, sealed, text, wrapped, wrapped_anything, wrap
 use e2e::world::{Person, World};
 use wire::{Event, EventDraft, PublicKey, Rumor, Tag, Tags, kinds};
 
+/// Somebody without a home of ours whom `person` has added.
+fn contact_of(person: &Person, alias: &str) -> AccountKey {
+    let account = account();
+    let key = account.public_key().to_hex();
+    person.client().add_contact(&key, Some(alias)).unwrap();
+    account
+}
+
 fn key_of(person: &Person) -> PublicKey {
     PublicKey::from_hex(person.key()).unwrap()
 }
@@ -138,10 +146,7 @@ async fn poison_among_a_thousand_loses_none_of_them() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let ben = world.person("ben", &[&relay], &[]).await;
-    let cleo = account();
-    ben.client()
-        .add_contact(&cleo.public_key().to_hex(), Some("cleo"))
-        .unwrap();
+    let cleo = contact_of(&ben, "cleo");
     let (to, now) = (key_of(&ben), world.clock.now());
     let mut events: Vec<Event> = (0..1_000)
         .map(|n| {
@@ -180,10 +185,7 @@ async fn a_stranger_cannot_delete_what_a_contact_wrote() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let ben = world.person("ben", &[&relay], &[]).await;
-    let (cleo, mallory) = (account(), account());
-    ben.client()
-        .add_contact(&cleo.public_key().to_hex(), Some("cleo"))
-        .unwrap();
+    let (cleo, mallory) = (contact_of(&ben, "cleo"), account());
     let (to, now) = (key_of(&ben), world.clock.now());
     let message = text(&cleo, &to, "keep this", now);
     let deletion = |author: &AccountKey| {
@@ -208,7 +210,7 @@ async fn a_stranger_cannot_delete_what_a_contact_wrote() {
     client.publish(&deletion(&mallory)).await;
     ben.sync().await;
     assert_eq!(ben.texts("cleo"), ["keep this"]);
-    // And an open deletion of the wrap by somebody who is neither author nor recipient.
+    // The one who wrote it may take it back.
     client.publish(&deletion(&cleo)).await;
     ben.sync().await;
     assert!(
@@ -222,10 +224,7 @@ async fn unknown_kinds_are_skipped_duplicates_shown_once_and_the_future_put_in_i
     let mut world = World::new();
     let relay = world.relay("a").await;
     let ben = world.person("ben", &[&relay], &[]).await;
-    let cleo = account();
-    ben.client()
-        .add_contact(&cleo.public_key().to_hex(), Some("cleo"))
-        .unwrap();
+    let cleo = contact_of(&ben, "cleo");
     let (to, now) = (key_of(&ben), world.clock.now());
     let unknown = Rumor::new(EventDraft {
         pubkey: cleo.public_key(),
@@ -273,10 +272,7 @@ async fn a_flood_of_strangers_is_bounded() {
     let mut world = World::new();
     let relay = world.relay("a").await;
     let ben = world.person("ben", &[&relay], &[]).await;
-    let cleo = account();
-    ben.client()
-        .add_contact(&cleo.public_key().to_hex(), Some("cleo"))
-        .unwrap();
+    let cleo = contact_of(&ben, "cleo");
     let (to, now) = (key_of(&ben), world.clock.now());
     let mallory = account();
     let mut events: Vec<Event> = (0..600)
