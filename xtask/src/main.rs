@@ -32,7 +32,7 @@ Usage: cargo xtask <task>
 Tasks:
   test [--slow]   formatting, lints, structure, all tests, doc tests, foreign clients
                   --slow adds the long runs (more seeds, kill loops, a 2 GiB file)
-  bench [ARGS]    measure in release mode; ARGS go to the bench program
+  bench [PART]... measure in release mode; all short parts where none is named
   audit           known vulnerabilities in Cargo.lock
   check-layers    who imports whom
   check-docs      paths, links and test names in the documents
