@@ -89,8 +89,17 @@ pub enum Storage {
 pub enum IndexEngine {
     /// fjall, on disk.
     Fjall,
+    /// sled, on disk.
+    Sled,
     /// In memory: rebuilt from the log at each start.
     Memory,
+}
+
+impl IndexEngine {
+    /// Every engine, the default first; tests go through them.
+    pub const ALL: [Self; 3] = [Self::Fjall, Self::Sled, Self::Memory];
+    /// Those that keep files.
+    pub const ON_DISK: [Self; 2] = [Self::Fjall, Self::Sled];
 }
 
 /// What NIP-11 says about the operator; empty texts are left out.
@@ -238,7 +247,8 @@ section! {
 section! {
     /// How events are kept.
     RawStore {
-        /// "fjall": the index is on disk. "memory": it is rebuilt from the log at each start.
+        /// "fjall" or "sled": the index is on disk. "memory": it is rebuilt from the log at each
+        /// start. Another choice takes effect at the next start, which builds the index anew.
         index: IndexEngine = IndexEngine::Fjall,
         /// The size at which a log segment is closed, in bytes.
         segment_bytes: u64 = 64 * 1024 * 1024,
@@ -529,7 +539,7 @@ mod tests {
                 "policy.members",
             ),
             ("[policy]\nmembers = [\"x\"]", "policy.members"),
-            ("[store]\nindex = \"sled\"", "index"),
+            ("[store]\nindex = \"sqlite\"", "index"),
         ] {
             let error = Raw::parse(text)
                 .and_then(|raw| raw.check(PathBuf::new()))

@@ -18,6 +18,7 @@
 pub mod bodies;
 pub mod compaction;
 pub mod contract;
+pub mod engine;
 pub mod events;
 pub mod fjall;
 pub mod keys;
@@ -27,6 +28,7 @@ pub mod query;
 pub mod record;
 pub mod recovery;
 mod rows;
+pub mod sled;
 pub mod transaction;
 
 use std::ops::ControlFlow;
@@ -39,7 +41,8 @@ pub use transaction::{Outcome, Transaction, Writer};
 ///
 /// What every engine promises, and [`contract`] tests:
 ///
-/// 1. `apply` is atomic: a reader, or a start after a crash, sees all rows of a batch or none.
+/// 1. `apply` is atomic: a start after a crash sees all rows of a batch or none. A reader beside
+///    it may see some of them before it has returned.
 /// 2. Batches become durable in the order they were applied; the last ones may be lost.
 /// 3. `scan` visits `from <= key < to` in ascending order of bytes, over a state that contains
 ///    every batch applied before the call; it may or may not see batches applied during it.

@@ -10,7 +10,6 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,10 +20,9 @@ use rustix::fs::FlockOperation;
 use wire::Event;
 
 use super::bodies::Bodies as _;
-use super::fjall::FjallIndex;
+use super::engine;
 use super::keys::{self, Hasher, Place};
 use super::log::{FIRST, SegmentLog, sync_folder};
-use super::memory::MemoryIndex;
 use super::record::Record;
 use super::rows::Rows;
 use super::{EventStore, Index, Opened, StoreError, Writer};
@@ -146,16 +144,14 @@ fn open_index(
         seq: 0,
     };
     if options.index == IndexEngine::Memory {
-        return Ok((Box::new(MemoryIndex::default()), start));
+        // It has no files, and those of another engine stay for whoever switches back.
+        return Ok((engine::open(options.index, options.folder)?, start));
     }
     let folder = options.folder.join("index");
     let is_new = !folder.exists();
     make_private(&folder)?;
-    // What an engine does with files that a crash or a disk has mangled is not for it to decide:
-    // the index can be built anew.
-    let opened = catch_unwind(|| FjallIndex::open(&folder))
-        .unwrap_or_else(|_| Err(StoreError::Index("the engine failed to open it".to_owned())))
-        .and_then(|index| Ok((position(&index)?, index)))
+    let opened = engine::open(options.index, &folder)
+        .and_then(|index| Ok((position(&*index)?, index)))
         .and_then(|(position, index)| match position {
             Some(at) if log.len_of(at.segment)?.is_none_or(|len| len < at.offset) => {
                 Err(StoreError::Index("it is ahead of the log".to_owned()))
@@ -163,16 +159,17 @@ fn open_index(
             position => Ok((position, index)),
         });
     match opened {
-        Ok((Some(position), index)) => return Ok((Box::new(index), position)),
-        Ok((None, index)) if is_new => return Ok((Box::new(index), start)),
-        // Opened, but empty: made by a start that did not get far, or emptied.
+        Ok((Some(position), index)) => return Ok((index, position)),
+        Ok((None, index)) if is_new => return Ok((index, start)),
+        // Opened, but empty: made by a start that did not get far, or emptied, or another
+        // engine's.
         Ok((None, index)) => drop(index),
-        Err(StoreError::DiskFull) => return Err(StoreError::DiskFull),
+        Err(error @ (StoreError::DiskFull | StoreError::InUse)) => return Err(error),
         Err(error) => warnings.push(format!("{error}; it is built anew from the log")),
     }
     std::fs::remove_dir_all(&folder)?;
     make_private(&folder)?;
-    Ok((Box::new(FjallIndex::open(&folder)?), start))
+    Ok((engine::open(options.index, &folder)?, start))
 }
 
 /// The index being brought up to date.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use futures_util::SinkExt as _;
+use sotto_relay::config::IndexEngine;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{ClientFrame, Event, EventId, RelayFrame};
 
@@ -22,12 +23,28 @@ pub fn binary() -> Command {
 
 impl Program {
     pub fn start(data: &Path) -> Self {
-        let mut child = binary()
+        let mut command = binary();
+        command
+            .args(["--json", "run", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data);
+        Self::spawn(&mut command)
+    }
+
+    /// With these lines of a configuration, which is written beside the data.
+    pub fn configured(data: &Path, configuration: &str) -> Self {
+        let file = data.with_extension("toml");
+        std::fs::write(&file, configuration).unwrap();
+        let mut command = binary();
+        command
             .args(["--json", "run", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .arg("--config")
+            .arg(&file);
+        Self::spawn(&mut command)
+    }
+
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
         std::io::BufReader::new(stdout)
@@ -62,70 +79,83 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
     } else {
         4
     };
-    let mut folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let mut kept: Vec<EventId> = Vec::new();
-    let mut gone: Vec<EventId> = Vec::new();
-    let mut program = Program::start(folder.path());
-    for round in 0..rounds {
-        let mut client = Client::connect(&program.url).await;
-        let sender = person(1_000 + round);
-        let wraps: Vec<Event> = (0..300)
-            .map(|n| sender.wrap(&to, &format!("{round} {n}")))
-            .collect();
-        let mut requests = Vec::new();
-        for (n, wrap) in wraps.iter().enumerate() {
-            let frame = ClientFrame::event(wrap.json());
-            client.socket.feed(Message::text(frame)).await.unwrap();
-            if n % 5 == 4 {
-                // Pipelined behind its target, before or after it is stored: gone either way.
-                let request = sender.deletion(wrap);
-                let frame = ClientFrame::event(request.json());
+    for engine in IndexEngine::ON_DISK {
+        let start = |folder: &tempfile::TempDir| {
+            Program::configured(&folder.path().join("data"), &store_section(engine))
+        };
+        let mut folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let mut kept: Vec<EventId> = Vec::new();
+        let mut gone: Vec<EventId> = Vec::new();
+        let mut program = start(&folder);
+        for round in 0..rounds {
+            let mut client = Client::connect(&program.url).await;
+            let sender = person(1_000 + round);
+            let wraps: Vec<Event> = (0..300)
+                .map(|n| sender.wrap(&to, &format!("{round} {n}")))
+                .collect();
+            let mut requests = Vec::new();
+            for (n, wrap) in wraps.iter().enumerate() {
+                let frame = ClientFrame::event(wrap.json());
                 client.socket.feed(Message::text(frame)).await.unwrap();
-                requests.push((request.id(), wrap.id()));
-            }
-        }
-        client.socket.flush().await.unwrap();
-        // Killed after a different number of answers each time.
-        let count = 1 + (round as usize * 97) % 340;
-        for _ in 0..count {
-            if let RelayFrame::Ok(id, true, _) = client.receive().await {
-                match requests.iter().find(|(request, _)| *request == id) {
-                    Some((_, target)) => gone.push(*target),
-                    None => kept.push(id),
+                if n % 5 == 4 {
+                    // Pipelined behind its target, before or after it is stored: gone either way.
+                    let request = sender.deletion(wrap);
+                    let frame = ClientFrame::event(request.json());
+                    client.socket.feed(Message::text(frame)).await.unwrap();
+                    requests.push((request.id(), wrap.id()));
                 }
             }
-        }
-        program.signal("-KILL");
-        program.child.wait().unwrap();
-        program = Program::start(folder.path());
-        let mut reader = Client::connect_as(&program.url, &to).await;
-        let found = reader.mailbox(&to).await;
-        let found: std::collections::HashSet<_> = ids(&found).into_iter().collect();
-        for id in &gone {
-            assert!(
-                !found.contains(id),
-                "a deleted event is back in round {round}"
-            );
-        }
-        for id in kept.iter().filter(|id| !requested(&requests, id)) {
-            if !gone.contains(id) {
+            client.socket.flush().await.unwrap();
+            // Killed after a different number of answers each time.
+            let count = 1 + (round as usize * 97) % 340;
+            for _ in 0..count {
+                if let RelayFrame::Ok(id, true, _) = client.receive().await {
+                    match requests.iter().find(|(request, _)| *request == id) {
+                        Some((_, target)) => gone.push(*target),
+                        None => kept.push(id),
+                    }
+                }
+            }
+            program.signal("-KILL");
+            program.child.wait().unwrap();
+            program = start(&folder);
+            let mut reader = Client::connect_as(&program.url, &to).await;
+            let found = reader.mailbox(&to).await;
+            let found: std::collections::HashSet<_> = ids(&found).into_iter().collect();
+            for id in &gone {
                 assert!(
-                    found.contains(id),
-                    "an acknowledged event is lost in round {round}"
+                    !found.contains(id),
+                    "a deleted event is back in round {round}"
                 );
             }
-        }
-        // Whether an unanswered deletion was carried out is open; forget those targets.
-        kept.retain(|id| !requested(&requests, id));
-        if round % 15 == 14 {
-            // The answer to one filter is limited, so begin with an empty folder.
-            folder = tempfile::tempdir().unwrap();
-            program = Program::start(folder.path());
-            kept.clear();
-            gone.clear();
+            for id in kept.iter().filter(|id| !requested(&requests, id)) {
+                if !gone.contains(id) {
+                    assert!(
+                        found.contains(id),
+                        "an acknowledged event is lost in round {round}"
+                    );
+                }
+            }
+            // Whether an unanswered deletion was carried out is open; forget those targets.
+            kept.retain(|id| !requested(&requests, id));
+            if round % 15 == 14 {
+                // The answer to one filter is limited, so begin with an empty folder.
+                folder = tempfile::tempdir().unwrap();
+                program = start(&folder);
+                kept.clear();
+                gone.clear();
+            }
         }
     }
+}
+
+/// The part of a configuration file that chooses an engine.
+pub fn store_section(engine: IndexEngine) -> String {
+    format!(
+        "[store]\nindex = {}\n",
+        toml::Value::try_from(engine).unwrap()
+    )
 }
 
 fn requested(requests: &[(EventId, EventId)], id: &EventId) -> bool {

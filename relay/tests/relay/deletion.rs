@@ -1,9 +1,10 @@
 //! NIP-09, with NIP-59's wraps, and NIP-62.
 
 use sotto_relay::Config;
-use sotto_relay::config::Storage;
+use sotto_relay::config::{IndexEngine, Storage};
 use wire::{Event, Filter};
 
+use crate::files;
 use crate::support::{Client, ids, now, person, start};
 
 fn by_id(event: &Event) -> Filter {
@@ -55,81 +56,85 @@ async fn r_del_2_a_deletion_that_comes_before_its_target_keeps_it_away() {
 
 #[tokio::test]
 async fn r_full_3_on_a_full_disk_the_reserve_is_kept_for_what_is_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    let (sender, to) = (person(1), person(2));
-    let (stored, absent) = (sender.wrap(&to, "stored"), sender.wrap(&to, "absent"));
-    let config = Config::on_disk(folder.path());
-    let relay = start(config.clone()).await;
-    Client::connect(&relay.url()).await.put(&stored).await;
-    relay.stop().await.unwrap();
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, to) = (person(1), person(2));
+        let (stored, absent) = (sender.wrap(&to, "stored"), sender.wrap(&to, "absent"));
+        let config = files::config(folder.path(), engine);
+        let relay = start(config.clone()).await;
+        Client::connect(&relay.url()).await.put(&stored).await;
+        relay.stop().await.unwrap();
 
-    let mut full = config.clone();
-    let Storage::Disk { reserve_bytes, .. } = &mut full.storage else {
-        unreachable!()
-    };
-    *reserve_bytes = u64::MAX;
-    let relay = start(full).await;
-    let mut client = Client::connect(&relay.url()).await;
-    // Whoever names what is not here can do so without end, so it is not remembered now.
-    let (accepted, text) = client.publish(&sender.deletion(&absent)).await;
-    assert!(!accepted && text.starts_with("error:"), "{text}");
-    // What is here goes, and saying so twice is fine.
-    for _ in 0..2 {
-        client.put(&sender.deletion(&stored)).await;
+        let mut full = config.clone();
+        let Storage::Disk { reserve_bytes, .. } = &mut full.storage else {
+            unreachable!()
+        };
+        *reserve_bytes = u64::MAX;
+        let relay = start(full).await;
+        let mut client = Client::connect(&relay.url()).await;
+        // Whoever names what is not here can do so without end, so it is not remembered now.
+        let (accepted, text) = client.publish(&sender.deletion(&absent)).await;
+        assert!(!accepted && text.starts_with("error:"), "{text}");
+        // What is here goes, and saying so twice is fine.
+        for _ in 0..2 {
+            client.put(&sender.deletion(&stored)).await;
+        }
+        relay.stop().await.unwrap();
+
+        let relay = start(config).await;
+        let mut client = Client::connect(&relay.url()).await;
+        let (accepted, text) = client.publish(&stored).await;
+        assert!(!accepted && text.starts_with("blocked:"), "{text}");
+        client.put(&absent).await;
+        relay.stop().await.unwrap();
     }
-    relay.stop().await.unwrap();
-
-    let relay = start(config).await;
-    let mut client = Client::connect(&relay.url()).await;
-    let (accepted, text) = client.publish(&stored).await;
-    assert!(!accepted && text.starts_with("blocked:"), "{text}");
-    client.put(&absent).await;
-    relay.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn r_del_4_wraps_are_deleted_by_sender_or_recipient_and_the_request_is_shown_to_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let relay = start(Config::on_disk(folder.path())).await;
-    let (sender, to, stranger) = (person(1), person(2), person(3));
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    let wraps: Vec<Event> = (0..3).map(|n| sender.wrap(&to, &format!("{n}"))).collect();
-    for wrap in &wraps {
-        client.put(wrap).await;
-    }
-    let requests = [
-        sender.deletion(&wraps[0]),
-        to.deletion(&wraps[1]),
-        stranger.deletion(&wraps[2]),
-    ];
-    for request in &requests {
-        client.put(request).await;
-    }
-    let shown = client
-        .fetch(Filter::default().with_kinds([5]))
-        .await
-        .unwrap();
-    assert!(shown.is_empty());
-    assert_eq!(ids(&client.mailbox(&to).await), [wraps[2].id()]);
-    // A request without the k tag is recognised by its target.
-    let bare = to.sign(5, now(), &[&["e", &wraps[2].id().to_hex()]], "");
-    client.put(&bare).await;
-    assert!(
-        client
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let relay = start(files::config(folder.path(), engine)).await;
+        let (sender, to, stranger) = (person(1), person(2), person(3));
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let wraps: Vec<Event> = (0..3).map(|n| sender.wrap(&to, &format!("{n}"))).collect();
+        for wrap in &wraps {
+            client.put(wrap).await;
+        }
+        let requests = [
+            sender.deletion(&wraps[0]),
+            to.deletion(&wraps[1]),
+            stranger.deletion(&wraps[2]),
+        ];
+        for request in &requests {
+            client.put(request).await;
+        }
+        let shown = client
             .fetch(Filter::default().with_kinds([5]))
             .await
-            .unwrap()
-            .is_empty()
-    );
-    relay.stop().await.unwrap();
+            .unwrap();
+        assert!(shown.is_empty());
+        assert_eq!(ids(&client.mailbox(&to).await), [wraps[2].id()]);
+        // A request without the k tag is recognised by its target.
+        let bare = to.sign(5, now(), &[&["e", &wraps[2].id().to_hex()]], "");
+        client.put(&bare).await;
+        assert!(
+            client
+                .fetch(Filter::default().with_kinds([5]))
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        relay.stop().await.unwrap();
 
-    let relay = start(Config::on_disk(folder.path())).await;
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    assert!(client.mailbox(&to).await.is_empty());
-    for wrap in &wraps {
-        assert!(client.publish(wrap).await.1.starts_with("blocked:"));
+        let relay = start(files::config(folder.path(), engine)).await;
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        assert!(client.mailbox(&to).await.is_empty());
+        for wrap in &wraps {
+            assert!(client.publish(wrap).await.1.starts_with("blocked:"));
+        }
+        relay.stop().await.unwrap();
     }
-    relay.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -194,49 +199,51 @@ async fn r_rep_1_the_newest_of_an_address_counts_and_ties_go_to_the_lower_id() {
 
 #[tokio::test]
 async fn r_van_1_vanishing_takes_what_its_author_wrote_and_the_wraps_that_wait() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::on_disk(folder.path());
-    let url = "wss://relay.example";
-    config.urls = vec![url.parse().unwrap()];
-    let relay = start(config.clone()).await;
-    let (alice, bob) = (person(1), person(2));
-    let mut client = Client::connect_as(&relay.url(), &alice).await;
-    assert!(client.auth(&bob).await.0);
-    let mine = alice.sign(1, now() - 10, &[], "mine");
-    let wrap = person(9).wrap(&alice, "for alice");
-    let (others, for_bob) = (bob.note("bob's"), person(8).wrap(&bob, "for bob"));
-    for event in [&mine, &wrap, &others, &for_bob] {
-        client.put(event).await;
-    }
-    let elsewhere = alice.sign(62, now(), &[&["relay", "wss://other.example"]], "");
-    assert!(!client.publish(&elsewhere).await.0);
-    assert_eq!(client.mailbox(&alice).await.len(), 1);
-    let request = alice.sign(62, now(), &[&["relay", url]], "bye");
-    client.put(&request).await;
-    let everything = client.fetch(Filter::default()).await.unwrap();
-    assert_eq!(everything.len(), 2, "only bob's two are left");
-    relay.stop().await.unwrap();
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = files::config(folder.path(), engine);
+        let url = "wss://relay.example";
+        config.urls = vec![url.parse().unwrap()];
+        let relay = start(config.clone()).await;
+        let (alice, bob) = (person(1), person(2));
+        let mut client = Client::connect_as(&relay.url(), &alice).await;
+        assert!(client.auth(&bob).await.0);
+        let mine = alice.sign(1, now() - 10, &[], "mine");
+        let wrap = person(9).wrap(&alice, "for alice");
+        let (others, for_bob) = (bob.note("bob's"), person(8).wrap(&bob, "for bob"));
+        for event in [&mine, &wrap, &others, &for_bob] {
+            client.put(event).await;
+        }
+        let elsewhere = alice.sign(62, now(), &[&["relay", "wss://other.example"]], "");
+        assert!(!client.publish(&elsewhere).await.0);
+        assert_eq!(client.mailbox(&alice).await.len(), 1);
+        let request = alice.sign(62, now(), &[&["relay", url]], "bye");
+        client.put(&request).await;
+        let everything = client.fetch(Filter::default()).await.unwrap();
+        assert_eq!(everything.len(), 2, "only bob's two are left");
+        relay.stop().await.unwrap();
 
-    let relay = start(config).await;
-    let mut client = Client::connect_as(&relay.url(), &alice).await;
-    for event in [&mine, &wrap] {
-        let (accepted, text) = client.publish(event).await;
-        assert!(!accepted && text.starts_with("blocked:"), "{text}");
+        let relay = start(config).await;
+        let mut client = Client::connect_as(&relay.url(), &alice).await;
+        for event in [&mine, &wrap] {
+            let (accepted, text) = client.publish(event).await;
+            assert!(!accepted && text.starts_with("blocked:"), "{text}");
+        }
+        // Other wraps are not blocked, however old their random time makes them look.
+        let again = person(7).sign(
+            1059,
+            now() - 86_400,
+            &[&["p", &alice.key().to_hex()]],
+            "new",
+        );
+        client.put(&again).await;
+        // Nor does the request, sent again, take what came after it.
+        assert!(client.publish(&request).await.1.starts_with("duplicate:"));
+        assert_eq!(ids(&client.mailbox(&alice).await), [again.id()]);
+        let later = alice.sign(1, request.created_at() + 1, &[], "I am back");
+        client.put(&later).await;
+        relay.stop().await.unwrap();
     }
-    // Other wraps are not blocked, however old their random time makes them look.
-    let again = person(7).sign(
-        1059,
-        now() - 86_400,
-        &[&["p", &alice.key().to_hex()]],
-        "new",
-    );
-    client.put(&again).await;
-    // Nor does the request, sent again, take what came after it.
-    assert!(client.publish(&request).await.1.starts_with("duplicate:"));
-    assert_eq!(ids(&client.mailbox(&alice).await), [again.id()]);
-    let later = alice.sign(1, request.created_at() + 1, &[], "I am back");
-    client.put(&later).await;
-    relay.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sotto_relay::Config;
+use sotto_relay::config::IndexEngine;
 use wire::Event;
 
 use crate::files::{self, holding, traces};
@@ -29,148 +29,156 @@ fn is_gone(folder: &Path, event: &Event) {
 
 #[tokio::test]
 async fn r_gone_1_a_deleted_wrap_is_in_no_byte_of_any_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let relay = start(Config::on_disk(folder.path())).await;
-    let to = person(2);
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    let by_sender = person(9).wrap(&to, "the content that its sender takes back");
-    let by_recipient = person(10).wrap(&to, "the content that its recipient deletes");
-    let kept = person(11).wrap(&to, "the content that stays");
-    for wrap in [&by_sender, &by_recipient, &kept] {
-        client.put(wrap).await;
-        is_there(folder.path(), wrap);
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let relay = start(files::config(folder.path(), engine)).await;
+        let to = person(2);
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let by_sender = person(9).wrap(&to, "the content that its sender takes back");
+        let by_recipient = person(10).wrap(&to, "the content that its recipient deletes");
+        let kept = person(11).wrap(&to, "the content that stays");
+        for wrap in [&by_sender, &by_recipient, &kept] {
+            client.put(wrap).await;
+            is_there(folder.path(), wrap);
+        }
+        client.put(&person(9).deletion(&by_sender)).await;
+        client.put(&to.deletion(&by_recipient)).await;
+        // The OK of the deletion comes after the zeros were synced.
+        is_gone(folder.path(), &by_sender);
+        is_gone(folder.path(), &by_recipient);
+        is_there(folder.path(), &kept);
+        relay.stop().await.unwrap();
+        is_gone(folder.path(), &by_sender);
+        let opened = files::open(folder.path(), engine);
+        is_gone(folder.path(), &by_sender);
+        is_gone(folder.path(), &by_recipient);
+        is_there(folder.path(), &kept);
+        drop(opened);
     }
-    client.put(&person(9).deletion(&by_sender)).await;
-    client.put(&to.deletion(&by_recipient)).await;
-    // The OK of the deletion comes after the zeros were synced.
-    is_gone(folder.path(), &by_sender);
-    is_gone(folder.path(), &by_recipient);
-    is_there(folder.path(), &kept);
-    relay.stop().await.unwrap();
-    is_gone(folder.path(), &by_sender);
-    let opened = files::open(folder.path());
-    is_gone(folder.path(), &by_sender);
-    is_gone(folder.path(), &by_recipient);
-    is_there(folder.path(), &kept);
-    drop(opened);
 }
 
 #[tokio::test]
 async fn r_gone_2_an_expired_event_leaves_the_files_by_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let relay = start(Config::on_disk(folder.path())).await;
-    let to = person(2);
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    let end = (now() + 2).to_string();
-    let tags: [&[&str]; 2] = [&["p", &to.key().to_hex()], &["expiration", &end]];
-    let wrap = person(9).sign(1059, now(), &tags, "the content that vanishes by itself");
-    client.put(&wrap).await;
-    is_there(folder.path(), &wrap);
-    let begun = Instant::now();
-    while !holding(folder.path(), wrap.content().as_bytes()).is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "not erased in time");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let relay = start(files::config(folder.path(), engine)).await;
+        let to = person(2);
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let end = (now() + 2).to_string();
+        let tags: [&[&str]; 2] = [&["p", &to.key().to_hex()], &["expiration", &end]];
+        let wrap = person(9).sign(1059, now(), &tags, "the content that vanishes by itself");
+        client.put(&wrap).await;
+        is_there(folder.path(), &wrap);
+        let begun = Instant::now();
+        while !holding(folder.path(), wrap.content().as_bytes()).is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "not erased in time");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert!(client.mailbox(&to).await.is_empty());
+        is_gone(folder.path(), &wrap);
+        relay.stop().await.unwrap();
+        is_gone(folder.path(), &wrap);
     }
-    assert!(client.mailbox(&to).await.is_empty());
-    is_gone(folder.path(), &wrap);
-    relay.stop().await.unwrap();
-    is_gone(folder.path(), &wrap);
 }
 
 #[tokio::test]
 async fn r_gone_3_a_replaced_or_vanished_event_leaves_the_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let relay = start(Config::on_disk(folder.path())).await;
-    let (alice, bob) = (person(1), person(2));
-    let mut client = Client::connect_as(&relay.url(), &alice).await;
-    let old = alice.sign(
-        30078,
-        now() - 5,
-        &[&["d", "x"]],
-        "the definition of yesterday",
-    );
-    let new = alice.sign(30078, now() - 4, &[&["d", "x"]], "the definition of today");
-    let wrap = person(9).wrap(&alice, "the wrap that waits for somebody who leaves");
-    let bobs = person(10).wrap(&bob, "the wrap that waits for somebody who stays");
-    client.put(&old).await;
-    assert!(!holding(folder.path(), old.content().as_bytes()).is_empty());
-    client.put(&new).await;
-    assert!(holding(folder.path(), old.content().as_bytes()).is_empty());
-    assert!(holding(folder.path(), old.id().to_hex().as_bytes()).is_empty());
-    client.put(&wrap).await;
-    client.put(&bobs).await;
-    client
-        .put(&alice.sign(62, now(), &[&["relay", "ALL_RELAYS"]], ""))
-        .await;
-    is_gone(folder.path(), &wrap);
-    is_gone(folder.path(), &new);
-    is_there(folder.path(), &bobs);
-    relay.stop().await.unwrap();
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let relay = start(files::config(folder.path(), engine)).await;
+        let (alice, bob) = (person(1), person(2));
+        let mut client = Client::connect_as(&relay.url(), &alice).await;
+        let old = alice.sign(
+            30078,
+            now() - 5,
+            &[&["d", "x"]],
+            "the definition of yesterday",
+        );
+        let new = alice.sign(30078, now() - 4, &[&["d", "x"]], "the definition of today");
+        let wrap = person(9).wrap(&alice, "the wrap that waits for somebody who leaves");
+        let bobs = person(10).wrap(&bob, "the wrap that waits for somebody who stays");
+        client.put(&old).await;
+        assert!(!holding(folder.path(), old.content().as_bytes()).is_empty());
+        client.put(&new).await;
+        assert!(holding(folder.path(), old.content().as_bytes()).is_empty());
+        assert!(holding(folder.path(), old.id().to_hex().as_bytes()).is_empty());
+        client.put(&wrap).await;
+        client.put(&bobs).await;
+        client
+            .put(&alice.sign(62, now(), &[&["relay", "ALL_RELAYS"]], ""))
+            .await;
+        is_gone(folder.path(), &wrap);
+        is_gone(folder.path(), &new);
+        is_there(folder.path(), &bobs);
+        relay.stop().await.unwrap();
+    }
 }
 
 #[test]
 fn r_gone_4_a_segment_that_is_mostly_dead_is_moved_wiped_and_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = || sotto_relay::store::recovery::DiskOptions {
-        segment_bytes: 64 * 1024,
-        ..files::options(folder.path())
-    };
-    let open = || sotto_relay::store::recovery::open(&options(), Default::default()).unwrap();
-    let mut opened = open();
-    let to = person(2);
-    let content = "x".repeat(2_000);
-    let wraps: Vec<Event> = (0..200)
-        .map(|n| person(100 + n).wrap(&to, &format!("{n} {content}")))
-        .collect();
-    for batch in wraps.chunks(10) {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let options = || sotto_relay::store::recovery::DiskOptions {
+            segment_bytes: 64 * 1024,
+            ..files::options(folder.path(), engine)
+        };
+        let open = || sotto_relay::store::recovery::open(&options(), Default::default()).unwrap();
+        let mut opened = open();
+        let to = person(2);
+        let content = "x".repeat(2_000);
+        let wraps: Vec<Event> = (0..200)
+            .map(|n| person(100 + n).wrap(&to, &format!("{n} {content}")))
+            .collect();
+        for batch in wraps.chunks(10) {
+            assert!(
+                files::write(&mut opened, batch)
+                    .iter()
+                    .all(|answer| answer.accepted)
+            );
+        }
+        let segments = |path: &Path| files::files(&path.join("log")).len();
+        let before = segments(folder.path());
+        assert!(before > 5);
+        // Nine in ten go; one in ten stays.
+        let requests: Vec<Event> = (0..200)
+            .filter(|n| n % 10 != 0)
+            .map(|n| person(100 + n).deletion(&wraps[n as usize]))
+            .collect();
+        for batch in requests.chunks(50) {
+            assert!(
+                files::write(&mut opened, batch)
+                    .iter()
+                    .all(|answer| answer.accepted)
+            );
+        }
+        while opened.writer.compact_one(now(), false).unwrap() {}
+        assert!(segments(folder.path()) < before / 2);
+        let check = |opened: &sotto_relay::store::Opened| {
+            let found = files::find(opened, crate::support::mailbox(&to), &[to.key()]);
+            let mut found: Vec<_> = found.iter().map(Event::id).collect();
+            let mut wanted: Vec<_> = wraps.iter().step_by(10).map(Event::id).collect();
+            found.sort();
+            wanted.sort();
+            assert_eq!(found, wanted);
+        };
+        check(&opened);
+        for n in [1, 55, 199] {
+            is_gone(folder.path(), &wraps[n]);
+        }
+        opened.store.close().unwrap();
+        drop(opened);
+        let opened = open();
+        check(&opened);
+        drop(opened);
+        // What is remembered of the deletions moved along, even for an index built anew.
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        let mut opened = open();
+        check(&opened);
+        let answers = files::write(&mut opened, &[wraps[1].clone(), wraps[199].clone()]);
         assert!(
-            files::write(&mut opened, batch)
+            answers
                 .iter()
-                .all(|answer| answer.accepted)
+                .all(|answer| answer.message.starts_with("blocked:"))
         );
     }
-    let segments = |path: &Path| files::files(&path.join("log")).len();
-    let before = segments(folder.path());
-    assert!(before > 5);
-    // Nine in ten go; one in ten stays.
-    let requests: Vec<Event> = (0..200)
-        .filter(|n| n % 10 != 0)
-        .map(|n| person(100 + n).deletion(&wraps[n as usize]))
-        .collect();
-    for batch in requests.chunks(50) {
-        assert!(
-            files::write(&mut opened, batch)
-                .iter()
-                .all(|answer| answer.accepted)
-        );
-    }
-    while opened.writer.compact_one(now(), false).unwrap() {}
-    assert!(segments(folder.path()) < before / 2);
-    let check = |opened: &sotto_relay::store::Opened| {
-        let found = files::find(opened, crate::support::mailbox(&to), &[to.key()]);
-        let mut found: Vec<_> = found.iter().map(Event::id).collect();
-        let mut wanted: Vec<_> = wraps.iter().step_by(10).map(Event::id).collect();
-        found.sort();
-        wanted.sort();
-        assert_eq!(found, wanted);
-    };
-    check(&opened);
-    for n in [1, 55, 199] {
-        is_gone(folder.path(), &wraps[n]);
-    }
-    opened.store.close().unwrap();
-    drop(opened);
-    let opened = open();
-    check(&opened);
-    drop(opened);
-    // What is remembered of the deletions moved along, even for an index built anew.
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let mut opened = open();
-    check(&opened);
-    let answers = files::write(&mut opened, &[wraps[1].clone(), wraps[199].clone()]);
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.message.starts_with("blocked:"))
-    );
 }

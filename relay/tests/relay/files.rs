@@ -3,7 +3,8 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use sotto_relay::config::IndexEngine;
+use sotto_relay::Config;
+use sotto_relay::config::{IndexEngine, Storage};
 use sotto_relay::pipeline::{self, Answer};
 use sotto_relay::policy::{Rules, Verdict};
 use sotto_relay::store::query::Page;
@@ -76,17 +77,26 @@ pub fn traces(event: &Event) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-pub fn options(folder: &Path) -> DiskOptions<'_> {
+pub fn options(folder: &Path, index: IndexEngine) -> DiskOptions<'_> {
     DiskOptions {
         folder,
-        index: IndexEngine::Fjall,
+        index,
         segment_bytes: 64 * 1024 * 1024,
         reserve_bytes: 0,
     }
 }
 
-pub fn open(folder: &Path) -> Opened {
-    recovery::open(&options(folder), Rules::default()).unwrap()
+pub fn open(folder: &Path, index: IndexEngine) -> Opened {
+    recovery::open(&options(folder, index), Rules::default()).unwrap()
+}
+
+/// The defaults of a relay with its data in `folder`, but for the engine.
+pub fn config(folder: &Path, engine: IndexEngine) -> Config {
+    let mut config = Config::on_disk(folder);
+    if let Storage::Disk { index, .. } = &mut config.storage {
+        *index = engine;
+    }
+    config
 }
 
 /// Writes events in one batch.

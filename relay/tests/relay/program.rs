@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Output;
 
 use sotto_relay::Config;
-use sotto_relay::config::Storage;
+use sotto_relay::config::{IndexEngine, Storage};
 use wire::Filter;
 
 use crate::crash::{Program, binary};
-use crate::files::files;
+use crate::files::{self, files};
 use crate::support::{Client, ids, now, person, start};
 
 fn run(arguments: &[&str]) -> Output {
@@ -239,28 +239,30 @@ async fn r_prog_7_check_passes_on_this_relay_and_names_what_fails() {
 
 #[tokio::test]
 async fn r_full_1_on_a_full_disk_writes_are_refused_and_reads_and_deletions_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let wrap = person(9).wrap(&to, "before");
-    let mut config = Config::on_disk(folder.path());
-    let relay = start(config.clone()).await;
-    Client::connect(&relay.url()).await.put(&wrap).await;
-    relay.stop().await.unwrap();
-    let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
-        unreachable!()
-    };
-    *reserve_bytes = u64::MAX;
-    let relay = start(config).await;
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    let (accepted, text) = client.publish(&person(9).wrap(&to, "after")).await;
-    assert!(
-        !accepted && text.starts_with("error:") && text.contains("full"),
-        "{text}"
-    );
-    assert_eq!(ids(&client.mailbox(&to).await), [wrap.id()]);
-    client.put(&person(9).deletion(&wrap)).await;
-    assert!(client.mailbox(&to).await.is_empty());
-    relay.stop().await.unwrap();
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let wrap = person(9).wrap(&to, "before");
+        let mut config = files::config(folder.path(), engine);
+        let relay = start(config.clone()).await;
+        Client::connect(&relay.url()).await.put(&wrap).await;
+        relay.stop().await.unwrap();
+        let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
+            unreachable!()
+        };
+        *reserve_bytes = u64::MAX;
+        let relay = start(config).await;
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let (accepted, text) = client.publish(&person(9).wrap(&to, "after")).await;
+        assert!(
+            !accepted && text.starts_with("error:") && text.contains("full"),
+            "{text}"
+        );
+        assert_eq!(ids(&client.mailbox(&to).await), [wrap.id()]);
+        client.put(&person(9).deletion(&wrap)).await;
+        assert!(client.mailbox(&to).await.is_empty());
+        relay.stop().await.unwrap();
+    }
 }
 
 /// A file system of a few megabytes of its own; only root can make one.
@@ -299,12 +301,14 @@ fn mount(arguments: &[&str]) -> bool {
 async fn r_full_2_a_file_system_that_fills_up_loses_nothing_that_was_acknowledged() {
     let to = person(2);
     let content = "z".repeat(50_000);
-    for reserve in [2 * 1024 * 1024, 0] {
+    let reserves = [2 * 1024 * 1024, 0].into_iter();
+    let cases = reserves.flat_map(|reserve| IndexEngine::ON_DISK.map(|engine| (reserve, engine)));
+    for (reserve, engine) in cases {
         let Some(disk) = SmallDisk::new() else {
             eprintln!("skipped: mounting a small file system needs root");
             return;
         };
-        let mut config = Config::on_disk(disk.0.path().join("data"));
+        let mut config = files::config(&disk.0.path().join("data"), engine);
         let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
             unreachable!()
         };

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use sotto_relay::config::IndexEngine;
 use sotto_relay::policy;
 use sotto_relay::store::Opened;
-use sotto_relay::store::recovery::{self, DiskOptions};
 use wire::{Event, Filter};
 
 use crate::files;
@@ -99,11 +98,7 @@ pub fn plainly(events: &[Event], filter: &Filter, auth: &[wire::PublicKey]) -> V
 }
 
 fn filled(folder: &std::path::Path, index: IndexEngine, events: &[Event]) -> Opened {
-    let options = DiskOptions {
-        index,
-        ..files::options(folder)
-    };
-    let mut opened = recovery::open(&options, Default::default()).unwrap();
+    let mut opened = files::open(folder, index);
     assert!(
         files::write(&mut opened, events)
             .iter()
@@ -127,20 +122,21 @@ proptest! {
     ) {
         let auth: Vec<_> = auth.into_iter().map(|n| person(n).key()).collect();
         let folder = tempfile::tempdir().unwrap();
-        let on_disk = filled(&folder.path().join("fjall"), IndexEngine::Fjall, &events);
-        let in_memory = filled(&folder.path().join("memory"), IndexEngine::Memory, &events);
+        let stores = IndexEngine::ALL
+            .map(|engine| (engine, filled(&folder.path().join(format!("{engine:?}")), engine, &events)));
+        let in_memory = &stores.last().unwrap().1;
         for filter in filters {
             let wanted = ids(&plainly(&events, &filter, &auth));
-            for (engine, opened) in [("fjall", &on_disk), ("memory", &in_memory)] {
+            for (engine, opened) in &stores {
                 let found = ids(&files::find(opened, filter.clone(), &auth));
-                prop_assert_eq!(&found, &wanted, "{} {:?}", engine, &filter);
+                prop_assert_eq!(&found, &wanted, "{:?} {:?}", engine, &filter);
             }
             // R-EOSE-1: cut by either limit or not, the hint says so.
             let all = Filter { limit: None, ..filter.clone() };
             let all = plainly(&events, &all, &auth).len();
             for most in [1, 7, 1_000] {
                 let (found, complete) =
-                    files::find_at_most(&in_memory, filter.clone(), &auth, most);
+                    files::find_at_most(in_memory, filter.clone(), &auth, most);
                 prop_assert_eq!(found.len(), wanted.len().min(most));
                 let truth = (filter.limit != Some(0)).then_some(found.len() == all);
                 prop_assert_eq!(complete, truth, "{} {:?}", most, &filter);
@@ -178,8 +174,11 @@ fn r_query_2_a_long_answer_comes_in_pages_and_misses_nothing() {
             person(1).sign(1059, at, &[&["p", &to.key().to_hex()]], &n.to_string())
         })
         .collect();
-    let opened = filled(folder.path(), IndexEngine::Fjall, &events);
     let filter = crate::support::mailbox(&to);
-    let found = files::find(&opened, filter.clone(), &[to.key()]);
-    assert_eq!(ids(&found), ids(&plainly(&events, &filter, &[to.key()])));
+    let wanted = ids(&plainly(&events, &filter, &[to.key()]));
+    for engine in IndexEngine::ALL {
+        let opened = filled(&folder.path().join(format!("{engine:?}")), engine, &events);
+        let found = files::find(&opened, filter.clone(), &[to.key()]);
+        assert_eq!(ids(&found), wanted, "{engine:?}");
+    }
 }

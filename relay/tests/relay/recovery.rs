@@ -38,206 +38,212 @@ fn wraps(to: &Person, count: u32) -> Vec<Event> {
 /// of the others and none of the cut ones.
 #[test]
 fn r_crash_1_a_log_cut_at_any_byte_of_its_last_records_keeps_all_before() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let wraps = wraps(&to, 6);
-    let mut opened = open(folder.path());
-    assert!(
-        write(&mut opened, &wraps[..4])
-            .iter()
-            .all(|answer| answer.accepted)
-    );
-    opened.store.close().unwrap();
-    drop(opened);
-    let before = tempfile::tempdir().unwrap();
-    copy(&folder.path().join("."), before.path());
-    let start = std::fs::metadata(log(folder.path())).unwrap().len();
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps[4..5]);
-    let middle = std::fs::metadata(log(folder.path())).unwrap().len();
-    write(&mut opened, &wraps[5..]);
-    drop(opened);
-    let bytes = std::fs::read(log(folder.path())).unwrap();
-    let mut cuts: Vec<usize> = (start as usize..=bytes.len()).collect();
-    if std::env::var_os("SOTTO_SLOW").is_none() {
-        // Every byte of the headers, every seventh of the bodies.
-        cuts.retain(|cut| {
-            let cut = *cut as u64;
-            cut - start < 20 || cut.abs_diff(middle) < 20 || cut.is_multiple_of(7)
-        });
-    }
-    let scratch = tempfile::tempdir().unwrap();
-    for cut in cuts {
-        let path = scratch.path().join(format!("{cut}"));
-        std::fs::create_dir_all(path.join("log")).unwrap();
-        std::fs::copy(before.path().join("secret"), path.join("secret")).unwrap();
-        std::fs::write(log(&path), &bytes[..cut]).unwrap();
-        let in_memory = DiskOptions {
-            index: IndexEngine::Memory,
-            ..options(&path)
-        };
-        let mut opened = recovery::open(&in_memory, Default::default()).unwrap();
-        // The zeros behind a body may be missing.
-        let ends = [start, middle].into_iter().zip(&wraps[4..]);
-        let whole = 4 + ends
-            .filter(|(start, wrap)| cut >= *start as usize + 16 + wrap.json().len())
-            .count();
-        assert_eq!(mail(&opened, &to), sorted(&wraps[..whole]), "cut at {cut}");
-        // It goes on from there.
+    for engine in IndexEngine::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let wraps = wraps(&to, 6);
+        let mut opened = open(folder.path(), engine);
         assert!(
-            write(&mut opened, &wraps[4..])
+            write(&mut opened, &wraps[..4])
                 .iter()
                 .all(|answer| answer.accepted)
         );
+        opened.store.close().unwrap();
         drop(opened);
-        let opened = recovery::open(&in_memory, Default::default()).unwrap();
-        assert_eq!(mail(&opened, &to), sorted(&wraps), "after a cut at {cut}");
+        let before = tempfile::tempdir().unwrap();
+        copy(&folder.path().join("."), before.path());
+        let start = std::fs::metadata(log(folder.path())).unwrap().len();
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps[4..5]);
+        let middle = std::fs::metadata(log(folder.path())).unwrap().len();
+        write(&mut opened, &wraps[5..]);
         drop(opened);
-        std::fs::remove_dir_all(&path).unwrap();
+        let bytes = std::fs::read(log(folder.path())).unwrap();
+        let mut cuts: Vec<usize> = (start as usize..=bytes.len()).collect();
+        if std::env::var_os("SOTTO_SLOW").is_none() {
+            // Every byte of the headers, every seventh of the bodies; fewer where each takes files.
+            let step = if engine == IndexEngine::Memory { 7 } else { 97 };
+            cuts.retain(|cut| {
+                let cut = *cut as u64;
+                let is_header = cut - start < 20 || cut.abs_diff(middle) < 20;
+                (is_header && step == 7) || cut.is_multiple_of(step)
+            });
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        for cut in cuts {
+            let path = scratch.path().join(format!("{cut}"));
+            std::fs::create_dir_all(path.join("log")).unwrap();
+            std::fs::copy(before.path().join("secret"), path.join("secret")).unwrap();
+            std::fs::write(log(&path), &bytes[..cut]).unwrap();
+            let mut opened = open(&path, engine);
+            // The zeros behind a body may be missing.
+            let ends = [start, middle].into_iter().zip(&wraps[4..]);
+            let whole = 4 + ends
+                .filter(|(start, wrap)| cut >= *start as usize + 16 + wrap.json().len())
+                .count();
+            assert_eq!(mail(&opened, &to), sorted(&wraps[..whole]), "cut at {cut}");
+            // It goes on from there.
+            assert!(
+                write(&mut opened, &wraps[4..])
+                    .iter()
+                    .all(|answer| answer.accepted)
+            );
+            drop(opened);
+            let opened = open(&path, engine);
+            assert_eq!(mail(&opened, &to), sorted(&wraps), "after a cut at {cut}");
+            drop(opened);
+            std::fs::remove_dir_all(&path).unwrap();
+        }
     }
 }
 
 #[test]
 fn r_crash_2_an_index_that_missed_the_last_batches_catches_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let wraps = wraps(&to, 5);
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps[..3]);
-    opened.store.close().unwrap();
-    drop(opened);
-    let old = tempfile::tempdir().unwrap();
-    copy(&folder.path().join("index"), &old.path().join("index"));
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps[3..]);
-    write(
-        &mut opened,
-        &[to.deletion(&wraps[0]), to.deletion(&wraps[4])],
-    );
-    opened.store.close().unwrap();
-    drop(opened);
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    copy(&old.path().join("index"), &folder.path().join("index"));
-    let mut opened = open(folder.path());
-    assert_eq!(opened.warnings, Vec::<String>::new());
-    assert_eq!(mail(&opened, &to), sorted(&wraps[1..4]));
-    let answers = write(
-        &mut opened,
-        &[wraps[0].clone(), wraps[4].clone(), wraps[1].clone()],
-    );
-    assert!(answers[0].message.starts_with("blocked:"));
-    assert!(answers[1].message.starts_with("blocked:"));
-    assert!(answers[2].message.starts_with("duplicate:"));
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let wraps = wraps(&to, 5);
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps[..3]);
+        opened.store.close().unwrap();
+        drop(opened);
+        let old = tempfile::tempdir().unwrap();
+        copy(&folder.path().join("index"), &old.path().join("index"));
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps[3..]);
+        write(
+            &mut opened,
+            &[to.deletion(&wraps[0]), to.deletion(&wraps[4])],
+        );
+        opened.store.close().unwrap();
+        drop(opened);
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        copy(&old.path().join("index"), &folder.path().join("index"));
+        let mut opened = open(folder.path(), engine);
+        assert_eq!(opened.warnings, Vec::<String>::new());
+        assert_eq!(mail(&opened, &to), sorted(&wraps[1..4]));
+        let answers = write(
+            &mut opened,
+            &[wraps[0].clone(), wraps[4].clone(), wraps[1].clone()],
+        );
+        assert!(answers[0].message.starts_with("blocked:"));
+        assert!(answers[1].message.starts_with("blocked:"));
+        assert!(answers[2].message.starts_with("duplicate:"));
+    }
 }
 
 #[test]
 fn r_crash_3_a_lost_or_broken_index_is_built_anew_from_the_log() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let alice = person(1);
-    let wraps = wraps(&to, 4);
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps);
-    let old = alice.sign(30078, now() - 5, &[&["d", "x"]], "old");
-    let new = alice.sign(30078, now() - 4, &[&["d", "x"]], "new");
-    write(&mut opened, &[old, new.clone(), to.deletion(&wraps[0])]);
-    write(
-        &mut opened,
-        &[alice.sign(62, now() - 4, &[&["relay", "ALL_RELAYS"]], "")],
-    );
-    let again = alice.sign(30078, now() - 3, &[&["d", "x"]], "again");
-    write(&mut opened, std::slice::from_ref(&again));
-    opened.store.close().unwrap();
-    drop(opened);
-    let check = |mut opened: Opened| {
-        assert_eq!(mail(&opened, &to), sorted(&wraps[1..]));
-        let defined = find(&opened, Filter::default().with_kinds([30078]), &[]);
-        assert_eq!(ids(&defined), [again.id()]);
-        let answers = write(&mut opened, &[wraps[0].clone(), new.clone()]);
-        assert!(
-            answers
-                .iter()
-                .all(|answer| answer.message.starts_with("blocked:"))
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let alice = person(1);
+        let wraps = wraps(&to, 4);
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps);
+        let old = alice.sign(30078, now() - 5, &[&["d", "x"]], "old");
+        let new = alice.sign(30078, now() - 4, &[&["d", "x"]], "new");
+        write(&mut opened, &[old, new.clone(), to.deletion(&wraps[0])]);
+        write(
+            &mut opened,
+            &[alice.sign(62, now() - 4, &[&["relay", "ALL_RELAYS"]], "")],
         );
+        let again = alice.sign(30078, now() - 3, &[&["d", "x"]], "again");
+        write(&mut opened, std::slice::from_ref(&again));
         opened.store.close().unwrap();
-    };
-    check(open(folder.path()));
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    check(open(folder.path()));
-    for path in files::files(&folder.path().join("index")) {
-        if !path.ends_with("lock") {
-            std::fs::write(path, b"not what it was").unwrap();
+        drop(opened);
+        let check = |mut opened: Opened| {
+            assert_eq!(mail(&opened, &to), sorted(&wraps[1..]));
+            let defined = find(&opened, Filter::default().with_kinds([30078]), &[]);
+            assert_eq!(ids(&defined), [again.id()]);
+            let answers = write(&mut opened, &[wraps[0].clone(), new.clone()]);
+            assert!(
+                answers
+                    .iter()
+                    .all(|answer| answer.message.starts_with("blocked:"))
+            );
+            opened.store.close().unwrap();
+        };
+        check(open(folder.path(), engine));
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        check(open(folder.path(), engine));
+        for path in files::files(&folder.path().join("index")) {
+            if !path.ends_with("lock") {
+                std::fs::write(path, b"not what it was").unwrap();
+            }
         }
+        let opened = open(folder.path(), engine);
+        assert!(
+            opened
+                .warnings
+                .iter()
+                .any(|text| text.contains("built anew"))
+        );
+        check(opened);
     }
-    let opened = open(folder.path());
-    assert!(
-        opened
-            .warnings
-            .iter()
-            .any(|text| text.contains("built anew"))
-    );
-    check(opened);
 }
 
 /// A crash after the erasure was synced and before, or in the middle of, the zeros.
 #[test]
 fn r_crash_4_an_interrupted_erasure_is_finished_by_the_next_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let wraps = wraps(&to, 3);
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps);
-    opened.store.close().unwrap();
-    drop(opened);
-    let whole = std::fs::read(log(folder.path())).unwrap();
-    let old = tempfile::tempdir().unwrap();
-    copy(&folder.path().join("index"), &old.path().join("index"));
-    let mut opened = open(folder.path());
-    write(&mut opened, &[to.deletion(&wraps[1])]);
-    opened.store.close().unwrap();
-    drop(opened);
-    let erased = std::fs::read(log(folder.path())).unwrap();
-    let changed: Vec<usize> = (0..whole.len())
-        .filter(|at| whole[*at] != erased[*at])
-        .collect();
-    let (first, last) = (changed[0], changed[changed.len() - 1]);
-    let points = [
-        first,
-        first + 7,
-        first + 16,
-        first + 300,
-        (first + last) / 2,
-        last,
-    ];
-    for index_knows in [false, true] {
-        for cut in points {
-            let scratch = tempfile::tempdir().unwrap();
-            copy(&folder.path().join("."), scratch.path());
-            std::fs::remove_dir_all(scratch.path().join("index")).unwrap();
-            if index_knows {
-                copy(&old.path().join("index"), &scratch.path().join("index"));
-            }
-            // The zeros got as far as `cut`; behind it lies what was there before.
-            let file = OpenOptions::new()
-                .write(true)
-                .open(log(scratch.path()))
-                .unwrap();
-            file.write_all_at(&whole[cut..=last], cut as u64).unwrap();
-            drop(file);
-            if cut + 20 < last {
-                assert!(!files::holding(scratch.path(), &whole[last - 20..=last]).is_empty());
-            }
-            let opened = open(scratch.path());
-            assert_eq!(
-                mail(&opened, &to),
-                sorted(&[wraps[0].clone(), wraps[2].clone()]),
-                "{cut}"
-            );
-            for (what, needle) in files::traces(&wraps[1]) {
-                assert!(
-                    files::holding(scratch.path(), &needle).is_empty(),
-                    "{what} at {cut}"
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let wraps = wraps(&to, 3);
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps);
+        opened.store.close().unwrap();
+        drop(opened);
+        let whole = std::fs::read(log(folder.path())).unwrap();
+        let old = tempfile::tempdir().unwrap();
+        copy(&folder.path().join("index"), &old.path().join("index"));
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &[to.deletion(&wraps[1])]);
+        opened.store.close().unwrap();
+        drop(opened);
+        let erased = std::fs::read(log(folder.path())).unwrap();
+        let changed: Vec<usize> = (0..whole.len())
+            .filter(|at| whole[*at] != erased[*at])
+            .collect();
+        let (first, last) = (changed[0], changed[changed.len() - 1]);
+        let points = [
+            first,
+            first + 7,
+            first + 16,
+            first + 300,
+            (first + last) / 2,
+            last,
+        ];
+        for index_knows in [false, true] {
+            for cut in points {
+                let scratch = tempfile::tempdir().unwrap();
+                copy(&folder.path().join("."), scratch.path());
+                std::fs::remove_dir_all(scratch.path().join("index")).unwrap();
+                if index_knows {
+                    copy(&old.path().join("index"), &scratch.path().join("index"));
+                }
+                // The zeros got as far as `cut`; behind it lies what was there before.
+                let file = OpenOptions::new()
+                    .write(true)
+                    .open(log(scratch.path()))
+                    .unwrap();
+                file.write_all_at(&whole[cut..=last], cut as u64).unwrap();
+                drop(file);
+                if cut + 20 < last {
+                    assert!(!files::holding(scratch.path(), &whole[last - 20..=last]).is_empty());
+                }
+                let opened = open(scratch.path(), engine);
+                assert_eq!(
+                    mail(&opened, &to),
+                    sorted(&[wraps[0].clone(), wraps[2].clone()]),
+                    "{cut}"
                 );
+                for (what, needle) in files::traces(&wraps[1]) {
+                    assert!(
+                        files::holding(scratch.path(), &needle).is_empty(),
+                        "{what} at {cut}"
+                    );
+                }
             }
         }
     }
@@ -246,87 +252,95 @@ fn r_crash_4_an_interrupted_erasure_is_finished_by_the_next_start() {
 /// A crash between the copies of a segment's living records and its removal.
 #[test]
 fn r_crash_5_an_event_found_twice_counts_once_and_is_erased_in_both_places() {
-    let folder = tempfile::tempdir().unwrap();
-    let small = |path| DiskOptions {
-        segment_bytes: 64 * 1024,
-        ..options(path)
-    };
-    let to = person(2);
-    let content = "y".repeat(4_000);
-    let wraps: Vec<Event> = (0..40)
-        .map(|n| person(100 + n).wrap(&to, &format!("number {n} {content}")))
-        .collect();
-    let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
-    for batch in wraps.chunks(4) {
-        write(&mut opened, batch);
-    }
-    write(&mut opened, &[to.deletion(&wraps[0])]);
-    opened.store.close().unwrap();
-    drop(opened);
-    // The first segment as it was before it was moved away.
-    let first = std::fs::read(log(folder.path())).unwrap();
-    let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
-    opened.writer.compact_all(now()).unwrap();
-    assert!(!log(folder.path()).exists());
-    opened.store.close().unwrap();
-    drop(opened);
-    std::fs::write(log(folder.path()), &first).unwrap();
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
-    assert_eq!(mail(&opened, &to), sorted(&wraps[1..]));
-    write(&mut opened, &[to.deletion(&wraps[1])]);
-    for (what, needle) in files::traces(&wraps[1]) {
-        assert!(files::holding(folder.path(), &needle).is_empty(), "{what}");
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let small = |path| DiskOptions {
+            segment_bytes: 64 * 1024,
+            ..options(path, engine)
+        };
+        let to = person(2);
+        let content = "y".repeat(4_000);
+        let wraps: Vec<Event> = (0..40)
+            .map(|n| person(100 + n).wrap(&to, &format!("number {n} {content}")))
+            .collect();
+        let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
+        for batch in wraps.chunks(4) {
+            write(&mut opened, batch);
+        }
+        write(&mut opened, &[to.deletion(&wraps[0])]);
+        opened.store.close().unwrap();
+        drop(opened);
+        // The first segment as it was before it was moved away.
+        let first = std::fs::read(log(folder.path())).unwrap();
+        let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
+        opened.writer.compact_all(now()).unwrap();
+        assert!(!log(folder.path()).exists());
+        opened.store.close().unwrap();
+        drop(opened);
+        std::fs::write(log(folder.path()), &first).unwrap();
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
+        assert_eq!(mail(&opened, &to), sorted(&wraps[1..]));
+        write(&mut opened, &[to.deletion(&wraps[1])]);
+        for (what, needle) in files::traces(&wraps[1]) {
+            assert!(files::holding(folder.path(), &needle).is_empty(), "{what}");
+        }
     }
 }
 
 #[test]
 fn r_crash_6_damage_in_the_middle_costs_only_what_it_hit() {
-    let folder = tempfile::tempdir().unwrap();
-    let to = person(2);
-    let wraps = wraps(&to, 3);
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps);
-    opened.store.close().unwrap();
-    drop(opened);
-    let bytes = std::fs::read(log(folder.path())).unwrap();
-    let needle = wraps[1].sig().to_hex().into_bytes();
-    let at = bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
-        .unwrap();
-    let file = OpenOptions::new()
-        .write(true)
-        .open(log(folder.path()))
-        .unwrap();
-    file.write_all_at(b"!", at as u64).unwrap();
-    let rest = sorted(&[wraps[0].clone(), wraps[2].clone()]);
-    assert_eq!(mail(&open(folder.path()), &to), rest);
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let opened = open(folder.path());
-    assert_eq!(mail(&opened, &to), rest);
-    assert!(opened.warnings.iter().any(|text| text.contains("damaged")));
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let wraps = wraps(&to, 3);
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps);
+        opened.store.close().unwrap();
+        drop(opened);
+        let bytes = std::fs::read(log(folder.path())).unwrap();
+        let needle = wraps[1].sig().to_hex().into_bytes();
+        let at = bytes
+            .windows(needle.len())
+            .position(|window| window == needle)
+            .unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(log(folder.path()))
+            .unwrap();
+        file.write_all_at(b"!", at as u64).unwrap();
+        let rest = sorted(&[wraps[0].clone(), wraps[2].clone()]);
+        assert_eq!(mail(&open(folder.path(), engine), &to), rest);
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        let opened = open(folder.path(), engine);
+        assert_eq!(mail(&opened, &to), rest);
+        assert!(opened.warnings.iter().any(|text| text.contains("damaged")));
+    }
 }
 
 #[test]
 fn r_lock_1_a_folder_has_one_server_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let opened = open(folder.path());
-    let second = recovery::open(&options(folder.path()), Default::default());
-    assert!(matches!(second, Err(StoreError::InUse)));
-    opened.store.close().unwrap();
-    drop(opened);
-    drop(open(folder.path()));
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(folder.path(), engine);
+        let second = recovery::open(&options(folder.path(), engine), Default::default());
+        assert!(matches!(second, Err(StoreError::InUse)));
+        opened.store.close().unwrap();
+        drop(opened);
+        drop(open(folder.path(), engine));
+    }
 }
 
 #[test]
 fn r_lock_2_a_folder_without_its_secret_is_not_touched() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
-    write(&mut opened, &wraps(&person(2), 1));
-    drop(opened);
-    std::fs::remove_file(folder.path().join("secret")).unwrap();
-    let again = recovery::open(&options(folder.path()), Default::default());
-    assert!(matches!(again, Err(StoreError::Damaged(_))));
-    assert!(!folder.path().join("secret").exists());
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps(&person(2), 1));
+        drop(opened);
+        std::fs::remove_file(folder.path().join("secret")).unwrap();
+        let again = recovery::open(&options(folder.path(), engine), Default::default());
+        assert!(matches!(again, Err(StoreError::Damaged(_))));
+        assert!(!folder.path().join("secret").exists());
+    }
 }

@@ -1,0 +1,25 @@
+//! The index engines by name: the one place that knows them all.
+
+use std::panic::catch_unwind;
+use std::path::Path;
+
+use super::fjall::FjallIndex;
+use super::memory::MemoryIndex;
+use super::sled::SledIndex;
+use super::{Index, StoreError};
+use crate::config::IndexEngine;
+
+/// Opens or makes an engine's index in `folder`, which exists and which it alone uses.
+///
+/// What an engine does with files that a crash or a disk has mangled is not for it to decide: a
+/// panic is an error like any other, after which the index can be built anew.
+pub fn open(engine: IndexEngine, folder: &Path) -> Result<Box<dyn Index>, StoreError> {
+    catch_unwind(|| -> Result<Box<dyn Index>, StoreError> {
+        Ok(match engine {
+            IndexEngine::Fjall => Box::new(FjallIndex::open(folder)?),
+            IndexEngine::Sled => Box::new(SledIndex::open(folder)?),
+            IndexEngine::Memory => Box::new(MemoryIndex::default()),
+        })
+    })
+    .unwrap_or_else(|_| Err(StoreError::Index("the engine failed to open it".to_owned())))
+}
