@@ -65,7 +65,7 @@ impl std::fmt::Debug for Clock {
 }
 
 /// Where events are kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Storage {
     /// In memory; gone when the relay stops. For tests and models.
     Memory,
@@ -156,9 +156,14 @@ pub struct Limits {
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not TOML, an unknown key, or a value of another type; the text names the line and key.
-    #[error("{0}")]
-    Malformed(#[from] toml::de::Error),
+    /// Not TOML, an unknown key, or a value of another type.
+    #[error("line {line}: {why}")]
+    Malformed {
+        /// Where in the file.
+        line: usize,
+        /// What is wrong there, without anything that could be a key: it goes to the log.
+        why: String,
+    },
     /// A value that makes no sense.
     #[error("{key}: {why}")]
     Value {
@@ -312,7 +317,7 @@ pub struct Raw {
 impl Raw {
     /// Reads a file's text; unknown keys are refused.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        Ok(toml::from_str(text)?)
+        toml::from_str(text).map_err(|error| malformed(text, &error))
     }
 
     /// The example file: every key with its documentation and default.
@@ -499,8 +504,52 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Takes what cannot change while a relay runs from the `running` configuration; the names
+    /// of the settings that differed.
+    pub(crate) fn keep_fixed(&mut self, running: &Self) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        if keep(&mut self.listen, &running.listen) {
+            kept.push("server.listen");
+        }
+        if keep(&mut self.storage, &running.storage) {
+            kept.push("server.data or [store]");
+        }
+        let altogether = &mut self.limits.reconciled_altogether;
+        if keep(altogether, &running.limits.reconciled_altogether) {
+            kept.push("limits.reconciled_altogether");
+        }
+        self.clock = running.clock.clone();
+        kept
+    }
+}
+
+/// Puts `old` in the place of `new`; whether that was a change.
+fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
+    let differs = new != old;
+    if differs {
+        *new = old.clone();
+    }
+    differs
+}
+
 fn key(name: &'static str, text: &str) -> Result<PublicKey, ConfigError> {
     PublicKey::from_hex(text).map_err(|error| refused(name, error))
+}
+
+fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.get(..start).unwrap_or_default().matches('\n').count();
+    let key = text.lines().nth(line).and_then(|line| line.split_once('='));
+    let named = key.map(|(key, _)| format!("{}: ", key.trim()));
+    let told = format!("{}{}", named.unwrap_or_default(), error.message());
+    // The library quotes values; no setting and no word of its own is this long.
+    let words = told.split_whitespace();
+    let words = words.map(|word| if word.len() > 40 { "…" } else { word });
+    ConfigError::Malformed {
+        line: line + 1,
+        why: words.collect::<Vec<_>>().join(" "),
+    }
 }
 
 fn refused(key: &'static str, why: impl ToString) -> ConfigError {
@@ -545,6 +594,27 @@ mod tests {
                 .and_then(|raw| raw.check(PathBuf::new()))
                 .unwrap_err();
             assert!(error.to_string().contains(name), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_line_and_repeats_no_key() {
+        let key = "ab".repeat(32);
+        for bad in [
+            format!("members = \"{key}\""),
+            format!("members = [\"{key}\", 5]"),
+            format!("members = [\"{key}"),
+            format!("members = [\"{key}x\"]"),
+            format!("{key} = 1"),
+        ] {
+            let text = format!("[policy]\nwrite = \"members\"\n{bad}\n");
+            let error = Raw::parse(&text)
+                .and_then(|raw| raw.check(PathBuf::new()))
+                .unwrap_err()
+                .to_string();
+            assert!(!error.contains(&key), "{bad}: {error}");
+            let is_named = error.contains("line 3") || error.contains("policy.members");
+            assert!(is_named, "{bad}: {error}");
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::outbox::Outbox;
 use crate::policy::{self, Refusal};
 use crate::reconcile::{Opening, Session};
 use crate::server::Shared;
+use crate::settings::InForce;
 
 /// Bytes handed to the socket before it is flushed.
 const FLUSH_BYTES: usize = 64 * 1024;
@@ -33,6 +34,8 @@ const POLICY: u16 = 1008;
 /// A connected client.
 pub struct Connection {
     shared: Arc<Shared>,
+    /// As it was when the client connected.
+    in_force: Arc<InForce>,
     client: ClientId,
     outbox: Arc<Outbox>,
     challenge: Arc<str>,
@@ -60,14 +63,17 @@ enum End {
 impl Connection {
     /// A client that just connected; `challenge` is fresh.
     pub fn new(shared: Arc<Shared>, client: ClientId, challenge: String) -> Self {
-        let outbox = Arc::new(Outbox::new(shared.config.limits.send_queue_bytes));
+        let in_force = shared.settings.get();
+        let limits = &in_force.config.limits;
+        let outbox = Arc::new(Outbox::new(limits.send_queue_bytes));
         shared
             .live
             .change(|fanout, _| fanout.connect(client, outbox.clone()));
         outbox.push(RelayFrame::auth(&challenge));
         Self {
-            in_flight: Arc::new(Semaphore::new(shared.config.limits.events_in_flight)),
+            in_flight: Arc::new(Semaphore::new(limits.events_in_flight)),
             shared,
+            in_force,
             client,
             outbox,
             challenge: challenge.into(),
@@ -96,12 +102,12 @@ impl Connection {
                 reason: reason.into(),
             }));
             // The other side may be gone by now, which is what this asks for.
-            let _ = timeout(self.shared.config.limits.grace, socket.send(close)).await;
+            let _ = timeout(self.in_force.config.limits.grace, socket.send(close)).await;
         }
     }
 
     async fn exchange(&mut self, socket: &mut WebSocket) -> End {
-        let limits = self.shared.config.limits.clone();
+        let limits = self.in_force.config.limits.clone();
         let stop = self.shared.stop.clone();
         let in_flight = self.in_flight.clone();
         let mut heard = Instant::now();
@@ -153,7 +159,7 @@ impl Connection {
 
     /// The relay stops: nothing more is read, and what was taken is answered.
     async fn wind_up(&mut self, socket: &mut WebSocket) -> End {
-        let limits = &self.shared.config.limits;
+        let limits = &self.in_force.config.limits;
         let all = u32::try_from(limits.events_in_flight).unwrap_or(u32::MAX);
         // Every answer is queued before its permit comes back.
         let _ = timeout(limits.grace, self.in_flight.acquire_many(all)).await;
@@ -165,7 +171,7 @@ impl Connection {
 
     /// Sends what waits.
     async fn flush(&self, socket: &mut WebSocket) -> Result<(), ()> {
-        let limit = self.shared.config.limits.write_timeout;
+        let limit = self.in_force.config.limits.write_timeout;
         loop {
             let frames = self.outbox.take(FLUSH_BYTES).ok_or(())?;
             if frames.is_empty() {
@@ -265,10 +271,10 @@ impl Connection {
     async fn authenticate(&mut self, event: Event) -> Result<(), End> {
         let id = event.id();
         self.auth_tries += 1;
-        if self.auth_tries > self.shared.config.limits.auth_tries {
+        if self.auth_tries > self.in_force.config.limits.auth_tries {
             let text = Refusal::AuthTries.message().text;
             self.outbox.push(RelayFrame::ok(&id, false, &text));
-            return match self.auth_tries > self.shared.config.limits.auth_tries * 2 {
+            return match self.auth_tries > self.in_force.config.limits.auth_tries * 2 {
                 true => Err(End::Policy("too many AUTH attempts")),
                 false => Ok(()),
             };
@@ -311,7 +317,7 @@ impl Connection {
                 .push(RelayFrame::closed(&id, &refusal.message().text));
             return;
         }
-        let most = self.shared.config.limits.subscriptions;
+        let most = self.in_force.config.limits.subscriptions;
         let opened = self.shared.live.change(|fanout, delivered| {
             let is_allowed = fanout.others(self.client, &id) < most;
             if is_allowed {
@@ -334,7 +340,9 @@ impl Connection {
             outbox: self.outbox.clone(),
             stop,
         };
-        tokio::spawn(self.shared.history.clone().send(request));
+        let most = self.in_force.config.limits.events_per_filter;
+        let history = self.shared.history.clone().at_most(most);
+        tokio::spawn(history.send(request));
     }
 
     fn count(&self, id: SubscriptionId, filters: Vec<Filter>) {
@@ -355,7 +363,7 @@ impl Connection {
             outbox: self.outbox.clone(),
             stop: self.closed.child_token(),
         };
-        let most = self.shared.config.limits.counted_events;
+        let most = self.in_force.config.limits.counted_events;
         let history = self.shared.history.clone();
         tokio::spawn(async move {
             let _permit = permit;
@@ -371,7 +379,7 @@ impl Connection {
             self.outbox.push(RelayFrame::neg_err(&id, &text));
             return;
         }
-        if self.reconciliations.len() >= self.shared.config.limits.reconciliations {
+        if self.reconciliations.len() >= self.in_force.config.limits.reconciliations {
             let text = OkMessage::new(Reason::RateLimited, "too many reconciliations").text;
             self.outbox.push(RelayFrame::neg_err(&id, &text));
             return;
@@ -381,6 +389,8 @@ impl Connection {
             filter,
             message,
             auth: self.auth.clone(),
+            most: self.in_force.config.limits.reconciled_events,
+            idle: self.in_force.config.limits.reconcile_idle,
             outbox: self.outbox.clone(),
             stop: self.closed.child_token(),
         });

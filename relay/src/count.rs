@@ -45,10 +45,7 @@ impl Count {
 
     async fn count(&self, history: &History, most: usize) -> Result<usize, StoreError> {
         // One more than counts, to see that it is too many.
-        let history = History {
-            most: most.saturating_add(1),
-            ..history.clone()
-        };
+        let history = history.clone().at_most(most.saturating_add(1));
         let mut count = 0_usize;
         for (earlier, filter) in unlimited(&self.filters) {
             let mut reading = history.read(filter, &self.auth, u64::MAX);

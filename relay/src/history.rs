@@ -44,6 +44,11 @@ pub struct Request {
 }
 
 impl History {
+    /// The same, where one filter returns at most this many events.
+    pub fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
     /// Sends what is stored, then EOSE; or CLOSED where the store fails.
     pub async fn send(self, request: Request) {
         let outbox = request.outbox.clone();

@@ -17,11 +17,11 @@ use std::thread;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wire::{Event, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
 
-use crate::config::Clock;
 use crate::fanout::Fanout;
 use crate::outbox::Outbox;
 use crate::pipeline;
-use crate::policy::{self, OwnUrls, Refusal, Rules, Verdict};
+use crate::policy::{self, Refusal, Verdict};
+use crate::settings::{InForce, Settings};
 use crate::store::{StoreError, Writer};
 
 /// Events committed together at most.
@@ -105,39 +105,26 @@ pub struct Ingest {
     threads: Mutex<Vec<thread::JoinHandle<bool>>>,
 }
 
-/// What the checkers need to know.
-struct Checker {
-    rules: Rules,
-    own: OwnUrls,
-    clock: Clock,
-}
-
 impl Ingest {
     /// Starts one checker per core and the writer. `on_death` is called if the writer ends
     /// before [`Ingest::finish`]: then nothing can be stored any more.
     pub fn start(
         writer: Writer,
         live: Arc<Live>,
-        rules: Rules,
-        own: OwnUrls,
-        clock: Clock,
+        settings: Arc<Settings>,
         on_death: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (commands, inbox) = mpsc::channel();
         let mut threads = Vec::new();
-        let checker = Arc::new(Checker {
-            rules,
-            own,
-            clock: clock.clone(),
-        });
         let cores = thread::available_parallelism().map_or(2, usize::from);
         for _ in 0..cores {
-            let (queue, commands, checker) = (queue.clone(), commands.clone(), checker.clone());
+            let (queue, commands, settings) = (queue.clone(), commands.clone(), settings.clone());
             let body = move || {
                 while let Some(jobs) = queue.take() {
+                    let in_force = settings.get();
                     for job in jobs {
-                        checker.check(job, &commands);
+                        check(job, &in_force, &commands);
                     }
                 }
                 true
@@ -149,7 +136,8 @@ impl Ingest {
             );
         }
         let body = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| write(writer, &live, &clock, &inbox)));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| write(writer, &live, &settings, &inbox)));
             if outcome.is_err() {
                 tracing::error!("the writer failed; the relay stops");
                 on_death();
@@ -198,66 +186,65 @@ impl Ingest {
     }
 }
 
-impl Checker {
-    fn check(&self, job: Job, commands: &mpsc::Sender<Command>) {
-        let Job {
-            event,
-            auth,
-            purpose,
-        } = job;
-        let id = event.id();
-        let now = self.clock.now();
-        // A bug in a library must cost one event, not the relay.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let event = VerifiedEvent::verify(event)
-                .map_err(|error| OkMessage::new(Reason::Invalid, &error.to_string()).text)?;
-            let text = |refusal: Refusal| refusal.message().text;
-            match &purpose {
-                Purpose::Publish { .. } => {
-                    policy::judge(&event, &auth, now, &self.rules, &self.own)
-                        .map_err(text)
-                        .map(|verdict| Ok((event, verdict)))
-                }
-                Purpose::Authenticate { challenge, .. } => {
-                    policy::check_auth(&event, challenge, &self.own, now)
-                        .map_err(text)
-                        .map(Err)
-                }
+fn check(job: Job, in_force: &InForce, commands: &mpsc::Sender<Command>) {
+    let Job {
+        event,
+        auth,
+        purpose,
+    } = job;
+    let id = event.id();
+    let InForce { config, own } = in_force;
+    let now = config.clock.now();
+    // A bug in a library must cost one event, not the relay.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let event = VerifiedEvent::verify(event)
+            .map_err(|error| OkMessage::new(Reason::Invalid, &error.to_string()).text)?;
+        let text = |refusal: Refusal| refusal.message().text;
+        match &purpose {
+            Purpose::Publish { .. } => policy::judge(&event, &auth, now, &config.rules, own)
+                .map_err(text)
+                .map(|verdict| Ok((event, verdict))),
+            Purpose::Authenticate { challenge, .. } => {
+                policy::check_auth(&event, challenge, own, now)
+                    .map_err(text)
+                    .map(Err)
             }
-        }));
-        let outcome = outcome.unwrap_or_else(|_| {
-            tracing::error!("an event could not be checked");
-            Err(OkMessage::new(Reason::Error, "the relay failed").text)
-        });
-        match (purpose, outcome) {
-            (Purpose::Publish { outbox, permits }, Ok(Ok((event, verdict)))) => {
-                let checked = Checked {
-                    event,
-                    verdict,
-                    outbox,
-                    permits,
-                };
-                // Fails only while the relay stops; the event is then not acknowledged.
-                let _ = commands.send(Command::Write(checked));
-            }
-            (Purpose::Publish { outbox, permits }, Err(text)) => {
-                outbox.push(RelayFrame::ok(&id, false, &text));
-                drop(permits);
-            }
-            (Purpose::Authenticate { reply, .. }, Ok(Err(key))) => {
-                let _ = reply.send(Ok(key));
-            }
-            (Purpose::Authenticate { reply, .. }, Err(text)) => {
-                let _ = reply.send(Err(text));
-            }
-            // Each purpose makes its own kind of outcome above.
-            (Purpose::Publish { .. }, Ok(Err(_))) | (Purpose::Authenticate { .. }, Ok(Ok(_))) => {}
         }
+    }));
+    let outcome = outcome.unwrap_or_else(|_| {
+        tracing::error!("an event could not be checked");
+        Err(OkMessage::new(Reason::Error, "the relay failed").text)
+    });
+    match (purpose, outcome) {
+        (Purpose::Publish { outbox, permits }, Ok(Ok((event, verdict)))) => {
+            let checked = Checked {
+                event,
+                verdict,
+                outbox,
+                permits,
+            };
+            // Fails only while the relay stops; the event is then not acknowledged.
+            let _ = commands.send(Command::Write(checked));
+        }
+        (Purpose::Publish { outbox, permits }, Err(text)) => {
+            outbox.push(RelayFrame::ok(&id, false, &text));
+            drop(permits);
+        }
+        (Purpose::Authenticate { reply, .. }, Ok(Err(key))) => {
+            let _ = reply.send(Ok(key));
+        }
+        (Purpose::Authenticate { reply, .. }, Err(text)) => {
+            let _ = reply.send(Err(text));
+        }
+        // Each purpose makes its own kind of outcome above.
+        (Purpose::Publish { .. }, Ok(Err(_))) | (Purpose::Authenticate { .. }, Ok(Ok(_))) => {}
     }
 }
 
 /// The writer thread: all that has queued, one commit, the subscribers, then the answers.
-fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<Command>) {
+fn write(mut writer: Writer, live: &Live, settings: &Settings, inbox: &mpsc::Receiver<Command>) {
+    let mut in_force = settings.get();
+    let clock = settings.clock();
     while let Ok(first) = inbox.recv() {
         let mut jobs = Vec::new();
         let mut senders = Vec::new();
@@ -270,6 +257,11 @@ fn write(mut writer: Writer, live: &Live, clock: &Clock, inbox: &mpsc::Receiver<
                 }
                 Command::Maintain(reply) => maintain = Some(reply),
             }
+        }
+        let latest = settings.get();
+        if !Arc::ptr_eq(&latest, &in_force) {
+            writer.follow(latest.config.rules.clone());
+            in_force = latest;
         }
         if !jobs.is_empty() {
             let now = clock.now();

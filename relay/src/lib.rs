@@ -2,7 +2,8 @@
 //!
 //! An event travels one way through the stages, one file each:
 //!
-//! 1. [`server`] accepts the connection; [`connection`] turns the socket into frames.
+//! 1. [`listener`] accepts the connection, [`door`] answers its HTTP request, [`connection`]
+//!    turns the socket into frames.
 //! 2. [`ingest`] checks the signature on a worker thread and asks [`policy`], which is pure.
 //! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
 //!    synced first, then the index.
@@ -13,12 +14,15 @@
 //! [`policy::may_read`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. What is promised is listed in `docs/behaviour/relay.md`.
 
+pub mod addresses;
 pub mod config;
 pub mod connection;
 pub mod count;
+pub mod door;
 pub mod fanout;
 pub mod history;
 pub mod ingest;
+pub mod listener;
 pub mod model;
 pub mod nip11;
 pub mod outbox;
@@ -27,6 +31,7 @@ pub mod policy;
 pub mod reconcile;
 pub mod retention;
 pub mod server;
+pub mod settings;
 pub mod store;
 
 pub use config::Config;

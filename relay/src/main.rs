@@ -40,7 +40,7 @@ struct Place {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the relay until SIGTERM.
+    /// Run the relay until SIGTERM; SIGHUP reads the configuration again.
     Run {
         #[command(flatten)]
         place: Place,

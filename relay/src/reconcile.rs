@@ -23,8 +23,6 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Reconciliations {
     history: History,
-    most: usize,
-    idle: Duration,
     /// One permit for each event in a set.
     held: Arc<Semaphore>,
 }
@@ -40,6 +38,10 @@ pub struct Opening {
     pub message: Vec<u8>,
     /// The keys that the client has authenticated.
     pub auth: Arc<[PublicKey]>,
+    /// The most events that it may compare.
+    pub most: usize,
+    /// How long it waits for the client's next message.
+    pub idle: Duration,
     /// Where the answers go.
     pub outbox: Arc<Outbox>,
     /// Ends it early.
@@ -67,17 +69,10 @@ impl Session {
 }
 
 impl Reconciliations {
-    /// Reads through `history`; sets of at most as many events as `limits` allows.
+    /// Reads through `history`; all sets together have at most as many events as `limits` allows.
     pub fn new(history: &History, limits: &Limits) -> Self {
-        let most = limits.reconciled_events;
         Self {
-            history: History {
-                // One more than allowed, to see that it is too many.
-                most: most.saturating_add(1),
-                ..history.clone()
-            },
-            most,
-            idle: limits.reconcile_idle,
+            history: history.clone(),
             // A semaphore counts no further, on any machine by far enough.
             held: Arc::new(Semaphore::new(
                 limits.reconciled_altogether.min(Semaphore::MAX_PERMITS),
@@ -123,11 +118,13 @@ impl Reconciliations {
             mut message,
             auth,
             outbox,
+            most,
+            idle,
             ..
         } = opening;
         // Read against an empty set first: garbage costs no search.
         EventSet::default().seal()?.answer(&message)?;
-        let (set, _held) = self.collect(filter, &auth).await?;
+        let (set, _held) = self.collect(filter, &auth, most).await?;
         let sealed = self.history.aside(move || set.seal()).await;
         let mut reconciler = sealed.map_err(|error| failed(&error))??;
         loop {
@@ -143,7 +140,7 @@ impl Reconciliations {
                 return Ok(());
             }
             outbox.push(RelayFrame::neg_msg(&id, &answer));
-            message = match tokio::time::timeout(self.idle, messages.recv()).await {
+            message = match tokio::time::timeout(idle, messages.recv()).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(()),
                 Err(_) => {
@@ -159,14 +156,17 @@ impl Reconciliations {
         &self,
         filter: Filter,
         auth: &[PublicKey],
+        most: usize,
     ) -> Result<(EventSet, Option<OwnedSemaphorePermit>), OkMessage> {
         let mut set = EventSet::default();
         let mut held: Option<OwnedSemaphorePermit> = None;
-        let mut reading = self.history.read(filter, auth, u64::MAX);
+        // One more than allowed, to see that it is too many.
+        let history = self.history.clone().at_most(most.saturating_add(1));
+        let mut reading = history.read(filter, auth, u64::MAX);
         while let Some(events) = reading.page().await.map_err(|error| failed(&error))? {
             set.extend(&events);
-            if set.len() > self.most {
-                return Err(too_many(self.most));
+            if set.len() > most {
+                return Err(too_many(most));
             }
             let more = u32::try_from(events.len()).unwrap_or(u32::MAX);
             let Ok(permit) = self.held.clone().try_acquire_many_owned(more) else {

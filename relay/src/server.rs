@@ -1,44 +1,30 @@
-//! The relay as a whole: accepts connections, counts them, and stops in good order.
+//! The relay as a whole: opened, served, reloaded, and stopped in good order.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{FromRequestParts as _, Request as HttpRequest, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use wire::limits;
 
+use crate::addresses::Addresses;
 use crate::config::{Config, Storage};
-use crate::connection::Connection;
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
-use crate::policy::OwnUrls;
 use crate::reconcile::Reconciliations;
+use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
-use crate::{nip11, retention};
+use crate::{listener, retention};
 
 /// KiB of events being checked or written, all connections together.
 const IN_FLIGHT_KIB: usize = 64 * 1024;
-/// Bytes of an HTTP request's head.
-const HEAD_BYTES: usize = 8 * 1024;
-/// What a WebSocket reads at a time. The library's default would cost 128 KiB per connection.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Why the relay could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -56,17 +42,16 @@ pub enum ServerError {
 
 /// What every connection shares.
 pub struct Shared {
-    pub(crate) config: Config,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) live: Arc<Live>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) history: History,
     pub(crate) reconciliations: Arc<Reconciliations>,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
-    addresses: Mutex<HashMap<IpAddr, usize>>,
-    slots: Arc<Semaphore>,
-    tasks: TaskTracker,
-    clients: AtomicU64,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) clients: AtomicU64,
 }
 
 /// A running relay.
@@ -81,6 +66,7 @@ pub struct Shared {
 /// ```
 pub struct Relay {
     address: SocketAddr,
+    settings: Arc<Settings>,
     stop: CancellationToken,
     /// A relay that is dropped stops too, only nobody waits for it.
     _stop_when_dropped: DropGuard,
@@ -120,16 +106,15 @@ impl Relay {
             writer,
             warnings,
         } = opened;
-        let own = OwnUrls::new(&config.urls, address.port());
+        let settings = Arc::new(Settings::new(config, address.port()));
+        let config = &settings.get().config;
         let stop = CancellationToken::new();
         let live = Arc::new(Live::starting_at(writer.seq()));
         let died = stop.clone();
         let ingest = Arc::new(Ingest::start(
             writer,
             live.clone(),
-            config.rules.clone(),
-            own,
-            config.clock.clone(),
+            settings.clone(),
             move || died.cancel(),
         )?);
         let readers = std::thread::available_parallelism().map_or(2, usize::from) * 2;
@@ -146,14 +131,14 @@ impl Relay {
             ingest,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
             stop: stop.clone(),
-            addresses: Mutex::default(),
-            slots: Arc::new(Semaphore::new(config.limits.connections)),
+            addresses: Arc::default(),
             tasks: TaskTracker::new(),
             clients: AtomicU64::new(1),
-            config,
+            settings: settings.clone(),
         });
         Ok(Self {
             address,
+            settings,
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             running: tokio::spawn(serve(listener, shared)),
@@ -179,6 +164,13 @@ impl Relay {
     /// What cannot be promised on this machine's file system, and what was mended at the start.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Puts another configuration in force: rules, limits and what the relay says of itself hold
+    /// from now on, for new connections at least. What cannot change while it runs stays as it
+    /// was; the names of such settings that differ are returned.
+    pub fn reload(&self, config: Config) -> Vec<&'static str> {
+        self.settings.replace(config)
     }
 
     /// Waits until the relay ends by itself, because its writer failed.
@@ -231,30 +223,14 @@ pub fn open(config: &Config) -> Result<Opened, StoreError> {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerError> {
-    // Any path: behind a proxy a relay may have one of its own.
-    let router = Router::new().fallback(root).with_state(shared.clone());
     let retention = tokio::spawn(retention::run(
         shared.ingest.clone(),
         shared.history.store.clone(),
         shared.stop.clone(),
     ));
-    loop {
-        let accepted = tokio::select! {
-            () = shared.stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => accept(&shared, &router, stream, peer.ip()),
-            Err(error) => {
-                // Out of file descriptors, or the peer left already; neither ends the relay.
-                tracing::warn!(kind = ?error.kind(), "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-    drop(listener);
+    listener::serve(listener, shared.clone()).await;
     shared.tasks.close();
-    let patience = shared.config.limits.grace * 2 + Duration::from_secs(1);
+    let patience = shared.settings.get().config.limits.grace * 2 + Duration::from_secs(1);
     if tokio::time::timeout(patience, shared.tasks.wait())
         .await
         .is_err()
@@ -281,144 +257,4 @@ async fn finish(shared: Arc<Shared>) -> Result<(), ServerError> {
     tokio::task::spawn_blocking(close)
         .await
         .unwrap_or(Err(ServerError::Writer))
-}
-
-/// A connection's place in the counts, given back when the last clone is dropped.
-struct Slot {
-    shared: Arc<Shared>,
-    address: Option<IpAddr>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        let mut addresses = self
-            .shared
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = addresses.get_mut(&address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                addresses.remove(&address);
-            }
-        }
-    }
-}
-
-impl Slot {
-    fn take(shared: &Arc<Shared>, ip: IpAddr) -> Option<Self> {
-        let permit = shared.slots.clone().try_acquire_owned().ok()?;
-        let address = match ip.to_canonical() {
-            // A reverse proxy on this machine, or its user.
-            ip if ip.is_loopback() => None,
-            IpAddr::V4(ip) => Some(IpAddr::V4(ip)),
-            // One household has a /64.
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Some(IpAddr::from([a, b, c, d, 0, 0, 0, 0]))
-            }
-        };
-        if let Some(address) = address {
-            let mut addresses = shared
-                .addresses
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let count = addresses.entry(address).or_default();
-            if *count >= shared.config.limits.connections_per_address {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Self {
-            shared: shared.clone(),
-            address,
-            _permit: permit,
-        })
-    }
-}
-
-fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) {
-    let Some(slot) = Slot::take(shared, ip) else {
-        // Closing is all that a full house can afford.
-        return;
-    };
-    // Frames are small and answers are awaited.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let slot = Arc::new(slot);
-    let router = router.clone();
-    let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(slot.clone());
-        let mut router = router.clone();
-        async move { tower::Service::call(&mut router, request).await }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.config.limits.header_timeout)
-        .max_headers(64)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-        .with_upgrades();
-    let stop = shared.stop.clone();
-    let whole = shared.config.limits.header_timeout * 2;
-    shared.tasks.spawn(async move {
-        // An HTTP exchange is over in moments; an upgrade ends this future and goes on elsewhere.
-        tokio::select! {
-            _ = tokio::time::timeout(whole, connection) => {}
-            () = stop.cancelled() => {}
-        }
-    });
-}
-
-/// Any request: a WebSocket, the relay's document, or a page for people.
-async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
-    let (mut parts, _) = request.into_parts();
-    let wants = |name, text: &str| {
-        let values = parts.headers.get_all(name).iter();
-        let mut texts = values.filter_map(|value| value.to_str().ok());
-        texts.any(|value| value.to_ascii_lowercase().contains(text))
-    };
-    if wants(header::UPGRADE, "websocket") {
-        let slot = parts.extensions.remove::<Arc<Slot>>();
-        return match WebSocketUpgrade::from_request_parts(&mut parts, &shared).await {
-            Ok(upgrade) => websocket(shared, slot, upgrade),
-            Err(rejection) => rejection.into_response(),
-        };
-    }
-    let (content_type, body) = match wants(header::ACCEPT, "application/nostr+json") {
-        true => (
-            "application/nostr+json",
-            nip11::document(&shared.config).to_string(),
-        ),
-        false => ("text/plain; charset=utf-8", nip11::page(&shared.config)),
-    };
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let star = HeaderValue::from_static("*");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, star.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, star);
-    response
-}
-
-fn websocket(shared: Arc<Shared>, slot: Option<Arc<Slot>>, upgrade: WebSocketUpgrade) -> Response {
-    let mut challenge = [0; 32];
-    if SysRng.try_fill_bytes(&mut challenge).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
-    let tasks = shared.tasks.clone();
-    let token = tasks.token();
-    upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .max_message_size(limits::FRAME_BYTES)
-        .max_frame_size(limits::FRAME_BYTES)
-        .on_upgrade(move |socket| async move {
-            let client = shared.clients.fetch_add(1, Ordering::Relaxed);
-            let connection = Connection::new(shared.clone(), client, hex::encode(challenge));
-            connection.serve(socket).await;
-            drop((slot, token));
-        })
 }

@@ -122,6 +122,11 @@ impl Failure {
         }
     }
 
+    /// What went wrong, in words.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub fn to_json(&self) -> Value {
         json!({
             "schema": "sotto.error/1",

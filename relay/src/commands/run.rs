@@ -3,27 +3,29 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use sotto_relay::Relay;
+use sotto_relay::{Config, Relay};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Say, Word, configuration};
 use crate::Place;
 
-/// Serves until SIGTERM (0) or SIGINT (130).
+/// Serves until SIGTERM (0) or SIGINT (130). SIGHUP puts the configuration file in force again.
 pub fn run(
     say: &Say,
     place: Place,
     listen: Option<String>,
     public_urls: Vec<String>,
 ) -> Result<ExitCode, Failure> {
-    let config = configuration(place, listen, public_urls)?;
+    let read = || configuration(place.clone(), listen.clone(), public_urls.clone());
+    let config = read()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut hung_up = signal(SignalKind::hangup())?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             let mut failure = Failure::from(std::io::Error::from(error.kind()));
             failure.detail = format!("{}: {error}", config.listen);
@@ -40,12 +42,38 @@ pub fn run(
             "pid": std::process::id(),
         });
         say.out(&object, &format!("listening on {url}"));
-        let code = tokio::select! {
-            _ = terminated.recv() => ExitCode::SUCCESS,
-            _ = interrupted.recv() => ExitCode::from(Word::Interrupted.exit_code()),
-            () = relay.ended() => ExitCode::FAILURE,
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
+        let code = loop {
+            tokio::select! {
+                _ = terminated.recv() => break ExitCode::SUCCESS,
+                _ = interrupted.recv() => {
+                    break ExitCode::from(Word::Interrupted.exit_code());
+                }
+                _ = hung_up.recv() => reload(say, &relay, read()),
+                () = relay.ended() => break ExitCode::FAILURE,
+            }
         };
+        tracing::info!("the relay stops");
         relay.stop().await?;
+        tracing::info!("the relay has stopped");
         Ok(code)
     })
+}
+
+/// What was in force stays in force where the file is not in order.
+fn reload(say: &Say, relay: &Relay, read: Result<Config, Failure>) {
+    match read {
+        Ok(config) => {
+            for name in relay.reload(config) {
+                say.warn(&format!("{name} has changed, which takes a restart"));
+            }
+            tracing::info!("the configuration was reloaded");
+        }
+        Err(failure) => {
+            tracing::error!(
+                detail = failure.detail(),
+                "the configuration was not reloaded: the file is not in order"
+            );
+        }
+    }
 }

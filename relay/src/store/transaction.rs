@@ -65,6 +65,11 @@ impl Writer {
         self.seq
     }
 
+    /// From the next transaction on these rules hold.
+    pub fn follow(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Starts gathering. `now` is in Unix seconds.
     pub fn begin(&mut self, now: u64) -> Result<Transaction<'_>, StoreError> {
         let store = &*self.store;

@@ -1,0 +1,80 @@
+//! What an HTTP request gets: a WebSocket, the relay's document, or a page for people.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request as HttpRequest, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use wire::limits;
+
+use crate::connection::Connection;
+use crate::listener::Arrival;
+use crate::nip11;
+use crate::server::Shared;
+
+/// What a WebSocket reads at a time. The library's default would cost 128 KiB per connection.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Any path: behind a proxy a relay may have one of its own.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new().fallback(root).with_state(shared)
+}
+
+async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let wants = |name, text: &str| {
+        let values = parts.headers.get_all(name).iter();
+        let mut texts = values.filter_map(|value| value.to_str().ok());
+        texts.any(|value| value.to_ascii_lowercase().contains(text))
+    };
+    if wants(header::UPGRADE, "websocket") {
+        let arrival = parts.extensions.remove::<Arc<Arrival>>();
+        return match WebSocketUpgrade::from_request_parts(&mut parts, &shared).await {
+            Ok(upgrade) => websocket(shared, arrival, upgrade),
+            Err(rejection) => rejection.into_response(),
+        };
+    }
+    let config = &shared.settings.get().config;
+    let (content_type, body) = match wants(header::ACCEPT, "application/nostr+json") {
+        true => (
+            "application/nostr+json",
+            nip11::document(config).to_string(),
+        ),
+        false => ("text/plain; charset=utf-8", nip11::page(config)),
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let star = HeaderValue::from_static("*");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, star.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, star);
+    response
+}
+
+fn websocket(
+    shared: Arc<Shared>,
+    arrival: Option<Arc<Arrival>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let mut challenge = [0; 32];
+    if SysRng.try_fill_bytes(&mut challenge).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let token = shared.tasks.token();
+    upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .max_message_size(limits::FRAME_BYTES)
+        .max_frame_size(limits::FRAME_BYTES)
+        .on_upgrade(move |socket| async move {
+            let client = shared.clients.fetch_add(1, Ordering::Relaxed);
+            let connection = Connection::new(shared.clone(), client, hex::encode(challenge));
+            connection.serve(socket).await;
+            drop((arrival, token));
+        })
+}

@@ -1,0 +1,194 @@
+//! The operator's side of the program: reloading, what it counts, and what it logs.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use wire::Filter;
+
+use crate::crash::binary;
+use crate::support::{Client, PATIENCE, person, subscription};
+
+/// A running program with a configuration file, and what it says.
+pub struct Operated {
+    child: Child,
+    /// `sotto.listening/1`.
+    pub listening: Value,
+    config: PathBuf,
+    lines: mpsc::Receiver<String>,
+    /// Everything it has logged so far.
+    pub log: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Operated {
+    /// With `-vv` and the text of the configuration file, to which `[server]` is added.
+    pub fn start(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("relay.toml");
+        std::fs::write(&config, Self::file(folder.path(), text)).unwrap();
+        let mut child = binary()
+            .args(["--json", "-vv", "run", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                if sender.send(line.unwrap()).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut first = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut first).unwrap();
+        Self {
+            child,
+            listening: serde_json::from_str(&first).unwrap_or_default(),
+            config,
+            lines,
+            log: Vec::new(),
+            _folder: folder,
+        }
+    }
+
+    fn file(folder: &Path, text: &str) -> String {
+        let data = folder.join("data");
+        let data = data.to_str().unwrap();
+        format!("server.listen = \"127.0.0.1:0\"\nserver.data = \"{data}\"\n{text}\n")
+    }
+
+    pub fn url(&self) -> String {
+        self.listening["url"].as_str().unwrap().to_owned()
+    }
+
+    /// Writes another configuration file and sends SIGHUP.
+    pub fn reload(&self, text: &str) {
+        let folder = self.config.parent().unwrap();
+        std::fs::write(&self.config, Self::file(folder, text)).unwrap();
+        self.signal("-HUP");
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for a line that contains `text`; the line.
+    pub fn logged(&mut self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no {text:?} in {:#?}", self.log));
+            self.log.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    #[allow(dead_code, reason = "the log test needs it")]
+    /// Stops it, and gathers the rest of the log.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.log.extend(self.lines.iter());
+    }
+}
+
+impl Drop for Operated {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A plain GET; head and body.
+pub async fn get(address: &str, path: &str, headers: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+async fn document(url: &str) -> Value {
+    let address = url.trim_start_matches("ws://");
+    let (_, body) = get(address, "/", "Accept: application/nostr+json\r\n").await;
+    serde_json::from_str(&body).unwrap()
+}
+
+#[tokio::test]
+async fn r_reload_1_rules_limits_and_texts_change_while_it_runs() {
+    let (member, stranger) = (person(1), person(2));
+    let mut program = Operated::start("server.name = \"before\"");
+    let mut client = Client::connect(&program.url()).await;
+    client.put(&stranger.note("while it is open")).await;
+    client.put(&person(9).wrap(&member, "first")).await;
+    assert_eq!(document(&program.url()).await["name"], "before");
+
+    let key = member.key().to_hex();
+    program.reload(&format!(
+        "server.name = \"after\"\n[policy]\nwrite = \"members\"\nmembers = [\"{key}\"]\n\
+         wraps_per_recipient = 1\n[limits]\nsubscriptions = 1"
+    ));
+    program.logged("the configuration was reloaded");
+    // Connections that were there go by the new rules too.
+    let (accepted, text) = client.publish(&stranger.note("too late")).await;
+    assert!(!accepted && text.starts_with("auth-required:"), "{text}");
+    let (accepted, text) = client.publish(&person(9).wrap(&member, "second")).await;
+    assert!(!accepted && text.starts_with("blocked:"), "{text}");
+    let document = document(&program.url()).await;
+    assert_eq!(document["name"], "after");
+    assert_eq!(document["limitation"]["restricted_writes"], true);
+    assert_eq!(document["limitation"]["max_subscriptions"], 1);
+    // What one connection may cost holds for new ones.
+    let filter = [Filter::default().with_kinds([1])];
+    let mut new = Client::connect(&program.url()).await;
+    new.ask(&subscription("a"), &filter).await.unwrap();
+    let text = new.ask(&subscription("b"), &filter).await.unwrap_err();
+    assert!(text.starts_with("rate-limited:"), "{text}");
+}
+
+#[tokio::test]
+async fn r_reload_2_a_file_that_is_not_in_order_changes_nothing() {
+    let (member, stranger) = (person(1), person(2));
+    let key = member.key().to_hex();
+    let members = format!("[policy]\nwrite = \"members\"\nmembers = [\"{key}\"]");
+    let mut program = Operated::start(&members);
+    let mut client = Client::connect(&program.url()).await;
+    for broken in ["[policy]\nwrite = \"everybody\"", "[policy", "[polizy]"] {
+        program.reload(broken);
+        let line = program.logged("the configuration was not reloaded");
+        assert!(line.contains("ERROR"), "{line}");
+        let (accepted, text) = client.publish(&stranger.note(broken)).await;
+        assert!(!accepted && text.starts_with("auth-required:"), "{text}");
+    }
+    program.reload("");
+    program.logged("the configuration was reloaded");
+    client.put(&stranger.note("open at last")).await;
+}
+
+#[tokio::test]
+async fn r_reload_3_what_takes_a_restart_is_named_and_stays() {
+    let mut program = Operated::start("server.name = \"before\"");
+    program.reload("server.name = \"after\"\nstore.segment_bytes = 100_000");
+    let line = program.logged("takes a restart");
+    let warning: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(warning["schema"], "sotto.warning/1");
+    assert!(warning["detail"].as_str().unwrap().contains("[store]"));
+    // The rest of the file is in force all the same.
+    program.logged("the configuration was reloaded");
+    assert_eq!(document(&program.url()).await["name"], "after");
+}
