@@ -141,12 +141,18 @@ pub struct Limits {
     pub events_in_flight: usize,
     /// Bytes waiting to be sent to one connection before it is dropped as a slow reader.
     pub send_queue_bytes: usize,
+    /// Bytes that the filters of one connection's subscriptions may take.
+    pub filter_bytes: usize,
+    /// Bytes that all connections together may make the relay hold.
+    pub held_bytes: usize,
     /// AUTH attempts of one connection.
     pub auth_tries: usize,
     /// How long the HTTP request may take to arrive.
     pub header_timeout: Duration,
     /// How long one write to a socket may take.
     pub write_timeout: Duration,
+    /// How long a message that has begun may take to arrive.
+    pub message_timeout: Duration,
     /// A silent connection is asked for a sign of life after this time, and closed after twice it.
     pub idle_ping: Duration,
     /// How long connections are given to finish when the relay stops.
@@ -287,12 +293,21 @@ section! {
         events_in_flight: usize = 1_024,
         /// Bytes that wait for one slow reader before it is disconnected.
         send_queue_bytes: usize = 4 * 1024 * 1024,
+        /// Bytes that the filters of one connection's subscriptions may take in memory: some 2,000
+        /// keys or other values.
+        filter_bytes: usize = 1024 * 1024,
+        /// Bytes that all connections together may make the relay hold: what is not yet sent,
+        /// filters, unfinished messages, large buffers, events on their way. Beyond it, those
+        /// that hold most are cut off.
+        held_bytes: usize = 512 * 1024 * 1024,
         /// AUTH attempts of one connection.
         auth_tries: usize = 20,
         /// Seconds until the HTTP request must have arrived.
         header_timeout_s: u64 = 5,
         /// Seconds that one write to a socket may take.
         write_timeout_s: u64 = 30,
+        /// Seconds that a message may take from its first byte that was noticed to its last.
+        message_timeout_s: u64 = 30,
         /// Seconds of silence before a ping; after twice as many the connection is closed.
         idle_ping_s: u64 = 60,
         /// Seconds that connections have to finish when the relay stops.
@@ -382,6 +397,10 @@ impl Raw {
         if raw.send_queue_bytes < 2 * limits::FRAME_BYTES {
             return Err(refused("limits.send_queue_bytes", "less than 262144"));
         }
+        if raw.held_bytes < 2 * raw.send_queue_bytes {
+            let why = "less than twice send_queue_bytes";
+            return Err(refused("limits.held_bytes", why));
+        }
         if raw.reconciled_altogether < raw.reconciled_events {
             let why = "less than reconciled_events";
             return Err(refused("limits.reconciled_altogether", why));
@@ -398,6 +417,7 @@ impl Raw {
             ("limits.reconciled_events", raw.reconciled_events),
             ("limits.reconciliations", raw.reconciliations),
             ("limits.events_in_flight", raw.events_in_flight),
+            ("limits.filter_bytes", raw.filter_bytes),
             ("limits.auth_tries", raw.auth_tries),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
@@ -443,9 +463,12 @@ impl Raw {
                 reconcile_idle: Duration::from_secs(raw.reconcile_idle_s.max(1)),
                 events_in_flight: raw.events_in_flight,
                 send_queue_bytes: raw.send_queue_bytes,
+                filter_bytes: raw.filter_bytes,
+                held_bytes: raw.held_bytes,
                 auth_tries: raw.auth_tries,
                 header_timeout: Duration::from_secs(raw.header_timeout_s.max(1)),
                 write_timeout: Duration::from_secs(raw.write_timeout_s.max(1)),
+                message_timeout: Duration::from_secs(raw.message_timeout_s.max(1)),
                 idle_ping: Duration::from_secs(raw.idle_ping_s.max(1)),
                 grace: Duration::from_secs(raw.grace_s),
             },
@@ -493,9 +516,12 @@ impl Config {
                 reconcile_idle: Duration::from_secs(limits.reconcile_idle_s),
                 events_in_flight: limits.events_in_flight,
                 send_queue_bytes: limits.send_queue_bytes,
+                filter_bytes: limits.filter_bytes,
+                held_bytes: limits.held_bytes,
                 auth_tries: limits.auth_tries,
                 header_timeout: Duration::from_secs(limits.header_timeout_s),
                 write_timeout: Duration::from_secs(limits.write_timeout_s),
+                message_timeout: Duration::from_secs(limits.message_timeout_s),
                 idle_ping: Duration::from_secs(limits.idle_ping_s),
                 grace: Duration::from_secs(limits.grace_s),
             },
@@ -518,6 +544,9 @@ impl Config {
         let altogether = &mut self.limits.reconciled_altogether;
         if keep(altogether, &running.limits.reconciled_altogether) {
             kept.push("limits.reconciled_altogether");
+        }
+        if keep(&mut self.limits.held_bytes, &running.limits.held_bytes) {
+            kept.push("limits.held_bytes");
         }
         self.clock = running.clock.clone();
         kept

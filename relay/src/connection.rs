@@ -12,10 +12,12 @@ use wire::client_frame::Refused;
 use wire::{ClientFrame, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::count::Count;
-use crate::fanout::ClientId;
+use crate::door::READ_BUFFER_BYTES;
+use crate::fanout::{self, ClientId};
 use crate::history::Request;
 use crate::ingest::{Job, Purpose};
-use crate::outbox::Outbox;
+use crate::ledger::{Account, Held};
+use crate::outbox::{Outbox, Taken};
 use crate::policy::{self, Refusal};
 use crate::reconcile::{Opening, Session};
 use crate::server::Shared;
@@ -25,6 +27,10 @@ use crate::settings::InForce;
 const FLUSH_BYTES: usize = 64 * 1024;
 /// Malformed frames after which a connection is closed.
 const MAX_GARBAGE: u32 = 50;
+/// Bytes of a WebSocket frame's head as clients send it (RFC 6455, 5.2), for short frames.
+const FRAME_HEAD_BYTES: usize = 6;
+/// Histories of one connection at the same time; others wait.
+const HISTORIES_AT_ONCE: usize = 4;
 /// Counts of one connection at the same time.
 const COUNTS_AT_ONCE: usize = 4;
 
@@ -37,17 +43,26 @@ pub struct Connection {
     /// As it was when the client connected.
     in_force: Arc<InForce>,
     client: ClientId,
+    account: Arc<Account>,
     outbox: Arc<Outbox>,
     challenge: Arc<str>,
     auth: Arc<[PublicKey]>,
     auth_tries: usize,
     garbage: u32,
     in_flight: Arc<Semaphore>,
-    /// Ends the histories that are being sent, by subscription.
-    histories: HashMap<SubscriptionId, CancellationToken>,
+    subscriptions: HashMap<SubscriptionId, Subscription>,
+    histories: Arc<Semaphore>,
     counts: Arc<Semaphore>,
     reconciliations: HashMap<SubscriptionId, Session>,
     closed: CancellationToken,
+}
+
+/// One that is open.
+struct Subscription {
+    /// Ends its history where that is still being sent.
+    stop: CancellationToken,
+    /// What its filters take.
+    filters: Held,
 }
 
 /// Why a connection ends from our side.
@@ -61,11 +76,19 @@ enum End {
 }
 
 impl Connection {
-    /// A client that just connected; `challenge` is fresh.
-    pub fn new(shared: Arc<Shared>, client: ClientId, challenge: String) -> Self {
+    /// A client that just connected; `challenge` is fresh. What it makes the relay hold goes to
+    /// `account`.
+    pub fn new(
+        shared: Arc<Shared>,
+        client: ClientId,
+        challenge: String,
+        account: Arc<Account>,
+    ) -> Self {
         let in_force = shared.settings.get();
         let limits = &in_force.config.limits;
-        let outbox = Arc::new(Outbox::new(limits.send_queue_bytes));
+        // The request that brought it here.
+        account.message_is_whole();
+        let outbox = Arc::new(Outbox::new(limits.send_queue_bytes, account.clone()));
         shared
             .live
             .change(|fanout, _| fanout.connect(client, outbox.clone()));
@@ -80,10 +103,12 @@ impl Connection {
             auth: Arc::new([]),
             auth_tries: 0,
             garbage: 0,
-            histories: HashMap::new(),
+            subscriptions: HashMap::new(),
+            histories: Arc::new(Semaphore::new(HISTORIES_AT_ONCE)),
             counts: Arc::new(Semaphore::new(COUNTS_AT_ONCE)),
             reconciliations: HashMap::new(),
-            closed: CancellationToken::new(),
+            closed: account.closed().clone(),
+            account,
         }
     }
 
@@ -91,6 +116,7 @@ impl Connection {
     pub async fn serve(mut self, mut socket: WebSocket) {
         let end = self.exchange(&mut socket).await;
         self.closed.cancel();
+        self.outbox.close();
         let frame = match end {
             End::Gone => None,
             End::Stop => Some((GOING_AWAY, "the relay stops")),
@@ -112,6 +138,7 @@ impl Connection {
         let in_flight = self.in_flight.clone();
         let mut heard = Instant::now();
         let mut pinged = false;
+        let mut unfinished_since = None;
         loop {
             // Whoever has too many events in flight is not read from until answers went out.
             let may_read = in_flight.available_permits() > 0;
@@ -119,8 +146,16 @@ impl Connection {
                 false => heard + limits.idle_ping,
                 true => heard + limits.idle_ping * 2,
             };
+            let is_unfinished = may_read && self.account.has_unfinished();
+            unfinished_since = is_unfinished.then(|| unfinished_since.unwrap_or_else(Instant::now));
+            let patience = unfinished_since.map_or(silence, |since| since + limits.message_timeout);
+            if patience <= Instant::now() && is_unfinished {
+                return End::Policy("a message took too long");
+            }
             tokio::select! {
                 () = stop.cancelled() => return self.wind_up(socket).await,
+                // It held more than anybody else, and all together held too much.
+                () = self.closed.cancelled() => return End::Gone,
                 () = self.outbox.filled() => {
                     if self.flush(socket).await.is_err() {
                         return End::Gone;
@@ -134,7 +169,10 @@ impl Connection {
                     let bytes = match message {
                         Some(Ok(Message::Text(text))) => text.into(),
                         Some(Ok(Message::Binary(bytes))) => bytes,
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                        Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => {
+                            self.account.control_is_whole(FRAME_HEAD_BYTES + bytes.len());
+                            continue;
+                        }
                         Some(Ok(Message::Close(_))) => {
                             // The answer to it was queued by the library.
                             let _ = timeout(limits.grace, socket.flush()).await;
@@ -142,11 +180,18 @@ impl Connection {
                         }
                         Some(Err(_)) | None => return End::Gone,
                     };
+                    self.account.message_is_whole();
+                    if bytes.len() > READ_BUFFER_BYTES {
+                        self.account.keep_buffer(bytes.len());
+                    }
                     if let Err(end) = self.frame(&bytes).await {
                         return end;
                     }
                 }
-                () = tokio::time::sleep_until(silence) => {
+                () = tokio::time::sleep_until(silence.min(patience)) => {
+                    if Instant::now() < silence {
+                        continue;
+                    }
                     let ping = Message::Ping(bytes::Bytes::new());
                     if pinged || timeout(limits.write_timeout, socket.send(ping)).await.is_err() {
                         return End::Gone;
@@ -173,18 +218,23 @@ impl Connection {
     async fn flush(&self, socket: &mut WebSocket) -> Result<(), ()> {
         let limit = self.in_force.config.limits.write_timeout;
         loop {
-            let frames = self.outbox.take(FLUSH_BYTES).ok_or(())?;
+            let Taken { frames, bytes } = self.outbox.take(FLUSH_BYTES).ok_or(())?;
             if frames.is_empty() {
                 return Ok(());
             }
+            self.account.keep_buffer(bytes);
             let write = async {
                 for frame in frames {
                     socket.feed(Message::Text(frame.into())).await?;
                 }
                 socket.flush().await
             };
-            match timeout(limit, write).await {
-                Ok(Ok(())) => {}
+            let written = tokio::select! {
+                written = timeout(limit, write) => written,
+                () = self.closed.cancelled() => return Err(()),
+            };
+            match written {
+                Ok(Ok(())) => self.outbox.sent(bytes),
                 Ok(Err(_)) | Err(_) => return Err(()),
             }
         }
@@ -317,7 +367,19 @@ impl Connection {
                 .push(RelayFrame::closed(&id, &refusal.message().text));
             return;
         }
-        let most = self.in_force.config.limits.subscriptions;
+        let limits = &self.in_force.config.limits;
+        let weight = fanout::weight(&filters);
+        let held: usize = self
+            .subscriptions
+            .values()
+            .map(|open| open.filters.bytes())
+            .sum();
+        if held + weight > limits.filter_bytes {
+            let text = OkMessage::new(Reason::RateLimited, "too much in all filters together").text;
+            self.outbox.push(RelayFrame::closed(&id, &text));
+            return;
+        }
+        let most = limits.subscriptions;
         let opened = self.shared.live.change(|fanout, delivered| {
             let is_allowed = fanout.others(self.client, &id) < most;
             if is_allowed {
@@ -331,13 +393,19 @@ impl Connection {
             return;
         };
         let stop = self.closed.child_token();
-        self.histories.insert(id.clone(), stop.clone());
+        let subscription = Subscription {
+            stop: stop.clone(),
+            filters: self.account.hold(weight),
+        };
+        self.subscriptions.insert(id.clone(), subscription);
         let request = Request {
             id,
             filters,
             auth: self.auth.clone(),
             up_to_seq,
             outbox: self.outbox.clone(),
+            account: self.account.clone(),
+            turns: self.histories.clone(),
             stop,
         };
         let most = self.in_force.config.limits.events_per_filter;
@@ -412,8 +480,8 @@ impl Connection {
     }
 
     fn unsubscribe(&mut self, id: &SubscriptionId) {
-        if let Some(stop) = self.histories.remove(id) {
-            stop.cancel();
+        if let Some(open) = self.subscriptions.remove(id) {
+            open.stop.cancel();
             self.shared
                 .live
                 .change(|fanout, _| fanout.unsubscribe(self.client, id));

@@ -19,7 +19,7 @@ use crate::nip11;
 use crate::server::Shared;
 
 /// What a WebSocket reads at a time. The library's default would cost 128 KiB per connection.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Any path: behind a proxy a relay may have one of its own.
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -34,7 +34,9 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
         texts.any(|value| value.to_ascii_lowercase().contains(text))
     };
     if wants(header::UPGRADE, "websocket") {
-        let arrival = parts.extensions.remove::<Arc<Arrival>>();
+        let Some(arrival) = parts.extensions.remove::<Arc<Arrival>>() else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
         return match WebSocketUpgrade::from_request_parts(&mut parts, &shared).await {
             Ok(upgrade) => websocket(shared, arrival, upgrade),
             Err(rejection) => rejection.into_response(),
@@ -57,11 +59,7 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
     response
 }
 
-fn websocket(
-    shared: Arc<Shared>,
-    arrival: Option<Arc<Arrival>>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
+fn websocket(shared: Arc<Shared>, arrival: Arc<Arrival>, upgrade: WebSocketUpgrade) -> Response {
     let mut challenge = [0; 32];
     if SysRng.try_fill_bytes(&mut challenge).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -73,7 +71,9 @@ fn websocket(
         .max_frame_size(limits::FRAME_BYTES)
         .on_upgrade(move |socket| async move {
             let client = shared.clients.fetch_add(1, Ordering::Relaxed);
-            let connection = Connection::new(shared.clone(), client, hex::encode(challenge));
+            let challenge = hex::encode(challenge);
+            let account = arrival.account.clone();
+            let connection = Connection::new(shared.clone(), client, challenge, account);
             connection.serve(socket).await;
             drop((arrival, token));
         })

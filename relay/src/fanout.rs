@@ -172,6 +172,27 @@ impl<S> Fanout<S> {
     }
 }
 
+/// About how many bytes it takes to keep these filters, the places they are filed under included.
+pub fn weight(filters: &[Filter]) -> usize {
+    /// An entry of a set in a filter, and a place with the one subscription in it.
+    const VALUE: usize = 96;
+    const PLACE: usize = 352;
+    let of_values = |filter: &Filter| {
+        let values = |count: Option<usize>| count.unwrap_or_default() * VALUE;
+        values(filter.ids.as_ref().map(|set| set.len()))
+            + values(filter.authors.as_ref().map(|set| set.len()))
+            + values(filter.kinds.as_ref().map(|set| set.len()))
+            + filter
+                .tags
+                .values()
+                .flatten()
+                .map(|value| VALUE + value.len())
+                .sum::<usize>()
+    };
+    let of_filter = |filter| size_of::<Filter>() + of_values(filter) + places(filter).len() * PLACE;
+    filters.iter().map(of_filter).sum()
+}
+
 fn places(filter: &Filter) -> Vec<Place> {
     if let Some(recipients) = filter.tags.get(&'p') {
         return recipients.iter().cloned().map(Place::Recipient).collect();

@@ -9,9 +9,15 @@ use tokio_util::sync::CancellationToken;
 use wire::{Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
+use crate::ledger::Account;
 use crate::outbox::Outbox;
 use crate::store::query::Page;
 use crate::store::{EventStore, Query, StoreError};
+
+/// What a search that is under way takes beside its events, about.
+const SEARCH_BYTES: usize = 128 * 1024;
+/// What it takes to know that an event was sent.
+const SENT_BYTES: usize = 64;
 
 /// What reading needs.
 #[derive(Debug, Clone)]
@@ -39,6 +45,10 @@ pub struct Request {
     pub up_to_seq: u64,
     /// Where the events go.
     pub outbox: Arc<Outbox>,
+    /// Whose memory it takes.
+    pub account: Arc<Account>,
+    /// How many of one connection are answered at the same time.
+    pub turns: Arc<Semaphore>,
     /// Ends it early: the subscription was closed, or the connection.
     pub stop: CancellationToken,
 }
@@ -70,6 +80,9 @@ impl History {
 
     /// Sends the events; whether they were all (NIP-67).
     async fn pages(&self, request: Request) -> Result<Option<bool>, StoreError> {
+        // Never closed.
+        let _turn = request.turns.acquire().await;
+        let mut held = request.account.hold(SEARCH_BYTES);
         // An event that several filters match is sent once.
         let mut sent = HashSet::new();
         let is_single = request.filters.len() == 1;
@@ -77,6 +90,12 @@ impl History {
         for filter in request.filters {
             let mut reading = self.read(filter, &request.auth, request.up_to_seq);
             while let Some(events) = reading.page().await? {
+                let page = events.iter().map(|event| event.json().len()).sum();
+                // Until the last of them is in the outbox, which counts by itself.
+                let _page = request.account.hold(page);
+                if !is_single {
+                    held.grow(events.len() * SENT_BYTES);
+                }
                 for event in events {
                     if is_single || sent.insert(event.id()) {
                         if !request.outbox.room().await {

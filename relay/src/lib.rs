@@ -3,7 +3,8 @@
 //! An event travels one way through the stages, one file each:
 //!
 //! 1. [`listener`] accepts the connection, [`door`] answers its HTTP request, [`connection`]
-//!    turns the socket into frames.
+//!    turns the socket into frames; what it makes the relay hold is on its account in the
+//!    [`ledger`].
 //! 2. [`ingest`] checks the signature on a worker thread and asks [`policy`], which is pure.
 //! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
 //!    synced first, then the index.
@@ -22,7 +23,9 @@ pub mod door;
 pub mod fanout;
 pub mod history;
 pub mod ingest;
+pub mod ledger;
 pub mod listener;
+mod metered;
 pub mod model;
 pub mod nip11;
 pub mod outbox;

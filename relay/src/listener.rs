@@ -9,9 +9,12 @@ use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Origin, OriginPlace, Place};
 use crate::door;
+use crate::ledger::Account;
+use crate::metered::Metered;
 use crate::server::Shared;
 
 /// Bytes of an HTTP request's head.
@@ -23,6 +26,8 @@ const HEAD_BYTES: usize = 8 * 1024;
 pub struct Arrival {
     _place: Place,
     _origin: OriginPlace,
+    /// What it makes the relay hold.
+    pub account: Arc<Account>,
 }
 
 /// Accepts connections until the relay stops.
@@ -60,9 +65,11 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let account = shared.ledger.open(CancellationToken::new());
     let arrival = Arc::new(Arrival {
         _place: place,
         _origin: origin,
+        account: account.clone(),
     });
     let router = router.clone();
     let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -75,7 +82,10 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
         .header_read_timeout(limits.header_timeout)
         .max_headers(64)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .serve_connection(
+            TokioIo::new(Metered::new(stream, account.clone())),
+            TowerToHyperService::new(service),
+        )
         .with_upgrades();
     let stop = shared.stop.clone();
     let whole = limits.header_timeout * 2;
@@ -84,6 +94,7 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
         tokio::select! {
             _ = tokio::time::timeout(whole, connection) => {}
             () = stop.cancelled() => {}
+            () = account.closed().cancelled() => {}
         }
     });
 }

@@ -1,9 +1,11 @@
 //! What waits to be sent to one connection, bounded in bytes.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
+
+use crate::ledger::Account;
 
 /// What a queued frame costs beside its text.
 const FRAME_OVERHEAD: usize = 64;
@@ -14,6 +16,7 @@ const FRAME_OVERHEAD: usize = 64;
 pub struct Outbox {
     state: Mutex<State>,
     capacity: usize,
+    account: Arc<Account>,
     filled: Notify,
     drained: Notify,
 }
@@ -21,16 +24,27 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<String>,
+    /// Of the frames, and of those taken but not yet with the kernel.
     bytes: usize,
     is_closed: bool,
 }
 
+/// Frames on their way to the socket.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// In order.
+    pub frames: Vec<String>,
+    /// What they count.
+    pub bytes: usize,
+}
+
 impl Outbox {
-    /// Holds up to `capacity` bytes.
-    pub fn new(capacity: usize) -> Self {
+    /// Holds up to `capacity` bytes, which count on `account`.
+    pub fn new(capacity: usize, account: Arc<Account>) -> Self {
         Self {
             state: Mutex::default(),
             capacity,
+            account,
             filled: Notify::new(),
             drained: Notify::new(),
         }
@@ -46,16 +60,16 @@ impl Outbox {
         if state.is_closed {
             return;
         }
-        state.bytes += frame.len() + FRAME_OVERHEAD;
-        if state.bytes > self.capacity {
-            *state = State {
-                is_closed: true,
-                ..State::default()
-            };
-            self.drained.notify_waiters();
-        } else {
-            state.frames.push_back(frame);
+        let cost = frame.len() + FRAME_OVERHEAD;
+        if state.bytes + cost > self.capacity {
+            drop(state);
+            self.close();
+            return;
         }
+        // Before the frame can be taken and given back.
+        self.account.add(cost);
+        state.bytes += cost;
+        state.frames.push_back(frame);
         drop(state);
         self.filled.notify_one();
     }
@@ -79,37 +93,49 @@ impl Outbox {
         self.filled.notified().await;
     }
 
-    /// Takes frames of about `bytes`; none where the outbox was closed.
-    pub fn take(&self, bytes: usize) -> Option<Vec<String>> {
+    /// Takes frames of about `bytes`; none where the outbox was closed. They count until
+    /// [`Outbox::sent`] is told.
+    pub fn take(&self, bytes: usize) -> Option<Taken> {
         let mut state = self.state();
         if state.is_closed {
             return None;
         }
-        let mut taken = Vec::new();
-        let mut total = 0;
-        while total < bytes
+        let mut taken = Taken::default();
+        while taken.bytes < bytes
             && let Some(frame) = state.frames.pop_front()
         {
-            let cost = frame.len() + FRAME_OVERHEAD;
-            total += cost;
-            state.bytes = state.bytes.saturating_sub(cost);
-            taken.push(frame);
+            taken.bytes += frame.len() + FRAME_OVERHEAD;
+            taken.frames.push(frame);
         }
         if state.frames.is_empty() && state.frames.capacity() > 64 {
             // An idle connection keeps no room for the burst it once had.
             state.frames = VecDeque::new();
         }
-        drop(state);
-        self.drained.notify_waiters();
         Some(taken)
+    }
+
+    /// Frames that were taken, of so many bytes, are with the kernel.
+    pub fn sent(&self, bytes: usize) {
+        let mut state = self.state();
+        let bytes = bytes.min(state.bytes);
+        state.bytes -= bytes;
+        drop(state);
+        self.account.release(bytes);
+        self.drained.notify_waiters();
     }
 
     /// Nothing more is sent or accepted.
     pub fn close(&self) {
-        *self.state() = State {
-            is_closed: true,
-            ..State::default()
-        };
+        let mut state = self.state();
+        let left = std::mem::replace(
+            &mut *state,
+            State {
+                is_closed: true,
+                ..State::default()
+            },
+        );
+        drop(state);
+        self.account.release(left.bytes);
         self.drained.notify_waiters();
         self.filled.notify_one();
     }
@@ -118,25 +144,48 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
+
+    fn outbox() -> (Outbox, Arc<Ledger>) {
+        let ledger = Ledger::new(1_000_000);
+        (Outbox::new(1_000, ledger.open(Default::default())), ledger)
+    }
 
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_cut_off() {
-        let outbox = Outbox::new(1_000);
+        let (outbox, ledger) = outbox();
         outbox.push("x".repeat(500));
         assert!(outbox.take(0).is_some());
         outbox.push("x".repeat(500));
         assert!(outbox.take(10_000).is_none());
         assert!(!outbox.room().await);
+        assert_eq!(ledger.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_being_written_counts_until_it_is_sent() {
+        let (outbox, ledger) = outbox();
+        outbox.push("x".repeat(500));
+        let taken = outbox.take(10_000).unwrap();
+        assert_eq!(ledger.held(), taken.bytes);
+        outbox.sent(taken.bytes);
+        assert_eq!(ledger.held(), 0);
+        outbox.push("x".repeat(500));
+        outbox.push("x".repeat(500));
+        assert!(outbox.take(10_000).is_none());
+        assert_eq!(ledger.held(), 0);
     }
 
     #[tokio::test]
     async fn stored_events_wait_for_room() {
-        let outbox = Outbox::new(1_000);
+        let (outbox, _ledger) = outbox();
         outbox.push("x".repeat(500));
         let room = outbox.room();
         let mut room = std::pin::pin!(room);
         assert!(futures_util::poll!(&mut room).is_pending());
-        assert_eq!(outbox.take(10_000).unwrap().len(), 1);
+        let taken = outbox.take(10_000).unwrap();
+        assert_eq!(taken.frames.len(), 1);
+        outbox.sent(taken.bytes);
         assert!(room.await);
     }
 }

@@ -17,6 +17,7 @@ use crate::addresses::Addresses;
 use crate::config::{Config, Storage};
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
+use crate::ledger::Ledger;
 use crate::reconcile::Reconciliations;
 use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
@@ -48,6 +49,7 @@ pub struct Shared {
     pub(crate) history: History,
     pub(crate) reconciliations: Arc<Reconciliations>,
     pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) stop: CancellationToken,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) tasks: TaskTracker,
@@ -68,6 +70,7 @@ pub struct Relay {
     address: SocketAddr,
     settings: Arc<Settings>,
     stop: CancellationToken,
+    ledger: Arc<Ledger>,
     /// A relay that is dropped stops too, only nobody waits for it.
     _stop_when_dropped: DropGuard,
     running: tokio::task::JoinHandle<Result<(), ServerError>>,
@@ -130,6 +133,7 @@ impl Relay {
             live,
             ingest,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            ledger: Ledger::new(config.limits.held_bytes),
             stop: stop.clone(),
             addresses: Arc::default(),
             tasks: TaskTracker::new(),
@@ -141,6 +145,7 @@ impl Relay {
             settings,
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
+            ledger: shared.ledger.clone(),
             running: tokio::spawn(serve(listener, shared)),
             warnings,
         })
@@ -154,6 +159,11 @@ impl Relay {
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
         format!("ws://{host}:{}", self.address.port())
+    }
+
+    /// Bytes that all connections together make it hold beyond what each takes anyway.
+    pub fn held(&self) -> usize {
+        self.ledger.held()
     }
 
     /// The port it listens on.

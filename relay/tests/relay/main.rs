@@ -20,6 +20,7 @@ mod erasure;
 mod files;
 mod guard;
 mod limits;
+mod memory;
 mod operator;
 mod program;
 mod protocol;
