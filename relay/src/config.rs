@@ -13,7 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use wire::{PublicKey, RelayUrl, limits};
 
-use crate::policy::{Rules, Writers};
+use crate::policy::{Rules, Work, WorkOf, Writers};
+
+/// Leading zero bits that can be asked for. A core tries some million ids a second: 40 bits are
+/// days.
+const MOST_WORK: u8 = 40;
 
 /// Everything a running relay was told, checked.
 #[derive(Debug, Clone)]
@@ -238,10 +242,19 @@ section! {
     /// Who may write what.
     RawPolicy {
         /// "open": everybody may write. "members": only keys listed below, after AUTH; wraps to
-        /// a listed key are taken from everybody, without AUTH.
+        /// a listed key are taken from everybody, without AUTH. "recipients": only wraps to a
+        /// listed key and what a listed key signed are taken, from everybody, without AUTH.
         write: String = "open".to_owned(),
         /// The members' public keys, 64 hex digits each.
         members: Vec<String> = Vec::new(),
+        /// The kinds that are taken, beside deletions (5) and requests to vanish (62), for example
+        /// [1059, 21059, 10050]; empty: any.
+        kinds: Vec<u16> = Vec::new(),
+        /// Leading zero bits that an event's id must have as proof of work (NIP-13); 0: none.
+        pow_bits: u8 = 0,
+        /// What needs the work. "wraps": gift wraps of senders who have not authenticated any key.
+        /// "everything": all but deletions and requests to vanish.
+        pow_of: String = "wraps".to_owned(),
         /// How old a gift wrap may be, in seconds (NIP-59 draws up to two days); 0: any age.
         wrap_past_s: u64 = limits::WRAP_PAST_SECONDS,
         /// How far ahead the time of an event may lie, in seconds.
@@ -378,15 +391,32 @@ impl Raw {
             "open" => {
                 return Err(refused("policy.members", "listed, but write is \"open\""));
             }
-            "members" => Writers::Members(
-                policy
-                    .members
-                    .iter()
-                    .map(|text| key("policy.members", text))
-                    .collect::<Result<BTreeSet<_>, _>>()?,
-            ),
-            _ => return Err(refused("policy.write", "neither \"open\" nor \"members\"")),
+            "members" => Writers::Members(keys("policy.members", &policy.members)?),
+            "recipients" => Writers::Recipients(keys("policy.members", &policy.members)?),
+            _ => {
+                let why = "neither \"open\" nor \"members\" nor \"recipients\"";
+                return Err(refused("policy.write", why));
+            }
         };
+        let work_of = match policy.pow_of.as_str() {
+            "wraps" => WorkOf::AnonymousWraps,
+            "everything" => WorkOf::Everything,
+            _ => {
+                let why = "neither \"wraps\" nor \"everything\"";
+                return Err(refused("policy.pow_of", why));
+            }
+        };
+        if policy.pow_bits > MOST_WORK {
+            return Err(refused(
+                "policy.pow_bits",
+                "more than 40: nobody can do that",
+            ));
+        }
+        let work = (policy.pow_bits > 0).then_some(Work {
+            bits: policy.pow_bits,
+            of: work_of,
+        });
+        let kinds = policy.kinds.into_iter().collect::<BTreeSet<_>>();
         let event_bytes = usize::try_from(policy.event_bytes).unwrap_or(usize::MAX);
         if !(1_024..=limits::EVENT_BYTES).contains(&event_bytes) {
             return Err(refused("policy.event_bytes", "not from 1024 to 81920"));
@@ -445,6 +475,8 @@ impl Raw {
             },
             rules: Rules {
                 writers,
+                kinds: (!kinds.is_empty()).then_some(kinds),
+                work,
                 wrap_past: none_if_zero(policy.wrap_past_s),
                 future: policy.future_s,
                 wraps_per_recipient: none_if_zero(policy.wraps_per_recipient),
@@ -581,6 +613,10 @@ fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
     }
 }
 
+fn keys(name: &'static str, texts: &[String]) -> Result<BTreeSet<PublicKey>, ConfigError> {
+    texts.iter().map(|text| key(name, text)).collect()
+}
+
 fn refused(key: &'static str, why: impl ToString) -> ConfigError {
     ConfigError::Value {
         key,
@@ -617,6 +653,13 @@ mod tests {
                 "policy.members",
             ),
             ("[policy]\nmembers = [\"x\"]", "policy.members"),
+            (
+                "[policy]\nwrite = \"recipients\"\nmembers = [\"x\"]",
+                "policy.members",
+            ),
+            ("[policy]\npow_of = \"notes\"", "policy.pow_of"),
+            ("[policy]\npow_bits = 41", "policy.pow_bits"),
+            ("[policy]\nkinds = [65536]", "line 2"),
             ("[store]\nindex = \"sqlite\"", "index"),
         ] {
             let error = Raw::parse(text)

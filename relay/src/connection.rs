@@ -9,7 +9,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire::client_frame::Refused;
-use wire::{ClientFrame, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
+use wire::{
+    ClientFrame, DecodeError, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame,
+    SubscriptionId,
+};
 
 use crate::count::Count;
 use crate::door::READ_BUFFER_BYTES;
@@ -278,13 +281,21 @@ impl Connection {
         if self.garbage > MAX_GARBAGE {
             return Err(End::Policy("too many malformed messages"));
         }
-        self.outbox.push(match refusal {
+        let frame = match refusal {
             DecodeRefusal::Unknown => RelayFrame::notice("unsupported: unknown message type"),
             DecodeRefusal::Frame(refused) => {
-                let text = OkMessage::new(Reason::Invalid, &refused.error.to_string()).text;
+                let reason = match refused.error {
+                    DecodeError::UnknownFilter => Reason::Unsupported,
+                    _ => Reason::Invalid,
+                };
+                let text = OkMessage::new(reason, &refused.error.to_string()).text;
                 match (refused.event, refused.subscription, refused.reconciliation) {
                     (Some(event), ..) => RelayFrame::ok(&event, false, &text),
-                    (None, Some(id), _) => RelayFrame::closed(&id, &text),
+                    (None, Some(id), _) => {
+                        // After CLOSED nothing more comes of it (NIP-01).
+                        self.unsubscribe(&id);
+                        RelayFrame::closed(&id, &text)
+                    }
                     (None, None, Some(id)) => {
                         // After NEG-ERR it counts as closed (NIP-77).
                         self.reconciliations.remove(&id);
@@ -293,7 +304,8 @@ impl Connection {
                     (None, None, None) => RelayFrame::notice(&text),
                 }
             }
-        });
+        };
+        self.outbox.push(frame);
         Ok(())
     }
 

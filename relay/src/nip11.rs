@@ -4,13 +4,24 @@ use serde_json::{Value, json};
 use wire::limits;
 
 use crate::config::Config;
-use crate::policy::Writers;
+use crate::policy::{Rules, Writers};
 
-/// The NIPs that this relay follows.
-pub const SUPPORTED_NIPS: [u16; 14] = [1, 4, 9, 11, 17, 40, 42, 44, 45, 59, 62, 67, 70, 77];
+/// The NIPs that this relay follows, whatever its configuration. Those of clients alone are not
+/// for a relay to list (NIP-11).
+const SUPPORTED_NIPS: [u16; 14] = [1, 4, 9, 11, 17, 40, 42, 45, 59, 62, 65, 67, 70, 77];
 
 /// What the fields around the content of an event take at least.
 const ENVELOPE_BYTES: usize = 512;
+
+/// The NIPs that a relay with these rules follows.
+fn supported_nips(rules: &Rules) -> Vec<u16> {
+    let mut nips = SUPPORTED_NIPS.to_vec();
+    if rules.work.is_some() {
+        nips.push(13);
+    }
+    nips.sort_unstable();
+    nips
+}
 
 /// The relay information document. Every limit in it is one that is enforced.
 pub fn document(config: &Config) -> Value {
@@ -19,9 +30,9 @@ pub fn document(config: &Config) -> Value {
         "name": config.about.name,
         "description": config.about.description,
         "contact": config.about.contact,
-        "supported_nips": SUPPORTED_NIPS,
-        "software": "sotto-relay",
-        "version": env!("CARGO_PKG_VERSION"),
+        "supported_nips": supported_nips(rules),
+        // Not in "software": that is for the URL of a home page.
+        "version": concat!("sotto-relay ", env!("CARGO_PKG_VERSION")),
         "limitation": {
             "max_message_length": limits::FRAME_BYTES,
             "max_content_length": rules.event_bytes.saturating_sub(ENVELOPE_BYTES),
@@ -34,10 +45,10 @@ pub fn document(config: &Config) -> Value {
             "max_reconciled": config.limits.reconciled_events,
             "max_reconciliations": config.limits.reconciliations,
             "max_subid_length": limits::SUBSCRIPTION_ID_CHARS,
-            "min_pow_difficulty": 0,
+            "min_pow_difficulty": rules.work.map_or(0, |work| work.bits),
             "auth_required": false,
             "payment_required": false,
-            "restricted_writes": matches!(rules.writers, Writers::Members(_)),
+            "restricted_writes": rules.writers != Writers::Anybody || rules.kinds.is_some(),
             "created_at_upper_limit": rules.future,
         },
         "retention": [{ "kinds": [[20_000, 29_999]], "time": 0 }],

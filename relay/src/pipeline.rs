@@ -99,7 +99,12 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Stored { seq } => accepted("", Some(seq)),
         Outcome::CarriedOut => accepted("", None),
         Outcome::Duplicate => accepted("duplicate: already have this event", None),
-        Outcome::Superseded => accepted("duplicate: have a newer version", None),
+        // Not accepted (NIP-01): it is stored nowhere, and whoever sent it should know.
+        Outcome::Superseded => Answer {
+            accepted: false,
+            message: "duplicate: have a newer version".to_owned(),
+            deliver: None,
+        },
         Outcome::Refused(refusal) => Answer {
             accepted: false,
             message: refusal.message().text,

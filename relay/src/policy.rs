@@ -4,10 +4,16 @@
 //! (`crate::model`) runs exactly this code. The rules' ids are explained in
 //! `docs/behaviour/relay.md`.
 
+mod refusal;
+mod work;
+
 use std::collections::BTreeSet;
 
 use wire::event::Tags;
-use wire::{Event, Filter, OkMessage, PublicKey, Reason, RelayUrl, kinds, limits};
+use wire::{Event, Filter, PublicKey, RelayUrl, kinds, limits};
+
+pub use refusal::Refusal;
+pub use work::{Work, WorkOf};
 
 /// How far the clock of an AUTH event may be off, in seconds (NIP-42: about 10 minutes).
 const AUTH_WINDOW_SECONDS: u64 = 600;
@@ -15,11 +21,20 @@ const AUTH_WINDOW_SECONDS: u64 = 600;
 /// The kinds that are not for everybody's eyes.
 pub const GUARDED: [u16; 3] = [kinds::LEGACY_DM, kinds::WRAP, kinds::EPHEMERAL_WRAP];
 
+/// Whether the kind is one of them.
+pub fn is_guarded(kind: u16) -> bool {
+    GUARDED.contains(&kind)
+}
+
 /// What is accepted from whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Who may write.
     pub writers: Writers,
+    /// The kinds that are taken, beside deletions and requests to vanish; none: any.
+    pub kinds: Option<BTreeSet<u16>>,
+    /// The work that is asked for; none: none.
+    pub work: Option<Work>,
     /// How many seconds old a wrap may be; none: any age.
     pub wrap_past: Option<u64>,
     /// How many seconds ahead the time of an event may lie.
@@ -36,6 +51,8 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             writers: Writers::Anybody,
+            kinds: None,
+            work: None,
             wrap_past: Some(limits::WRAP_PAST_SECONDS),
             future: limits::WRAP_FUTURE_SECONDS,
             wraps_per_recipient: Some(1_000_000),
@@ -61,6 +78,9 @@ pub enum Writers {
     Anybody,
     /// These keys, once authenticated; and everybody who writes a wrap to one of them.
     Members(BTreeSet<PublicKey>),
+    /// Everybody who writes a wrap to one of these keys; and of other events those that one of
+    /// them signed. Nobody need authenticate.
+    Recipients(BTreeSet<PublicKey>),
 }
 
 /// What to do with an event that is not refused.
@@ -78,103 +98,6 @@ pub enum Verdict {
     },
     /// A request to vanish (NIP-62) that names this relay.
     Vanish,
-}
-
-/// Why an event, a subscription or an authentication was refused. The text goes to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// R-SIZE-1
-    #[error("the event is larger than this relay takes")]
-    TooLarge,
-    /// R-KIND-1: seals, and rumors that somebody signed.
-    #[error("this kind belongs inside a gift wrap, never on a relay")]
-    InnerKind,
-    /// R-KIND-2: an AUTH event sent as EVENT.
-    #[error("kind 22242 goes into an AUTH message")]
-    AuthAsEvent,
-    /// R-WRAP-1: not exactly one valid `p`.
-    #[error("a gift wrap names exactly one recipient in a p tag")]
-    WrapRecipient,
-    /// R-WRAP-2: older than the window.
-    #[error("the gift wrap is older than this relay accepts")]
-    WrapTooOld,
-    /// R-TIME-1: dated ahead.
-    #[error("the event is dated too far in the future")]
-    FromTheFuture,
-    /// R-EXP-1: expired on arrival.
-    #[error("the event has expired")]
-    Expired,
-    /// R-PROT-1 without AUTH.
-    #[error("this event may only be published by its author")]
-    ProtectedNeedsAuth,
-    /// R-PROT-1 with another key.
-    #[error("this event may only be published by its author")]
-    ProtectedFromOther,
-    /// R-MEMB-1 without AUTH.
-    #[error("only members may write here")]
-    MembersNeedAuth,
-    /// R-MEMB-1 with a key that is not listed.
-    #[error("only members may write here")]
-    NotAMember,
-    /// R-VAN-1: a vanish request for other relays.
-    #[error("the request to vanish does not name this relay")]
-    VanishElsewhere,
-    /// R-DEL-1: a deletion that names nothing.
-    #[error("the deletion names no event")]
-    DeletesNothing,
-    /// R-DEL-2: the event was deleted before.
-    #[error("the event was deleted")]
-    Deleted,
-    /// R-VAN-2: its author vanished after writing it.
-    #[error("its author asked to vanish")]
-    Vanished,
-    /// R-QUOTA-1
-    #[error("the recipient's mailbox is full")]
-    MailboxFull,
-    /// R-AUTH-2: guarded kinds asked for without AUTH.
-    #[error("this subscription could match messages that only their recipient may read")]
-    ReadNeedsAuth,
-    /// R-AUTH-3: wrong kind.
-    #[error("an AUTH event has kind 22242")]
-    AuthKind,
-    /// R-AUTH-3: another challenge.
-    #[error("the challenge is not the one of this connection")]
-    AuthChallenge,
-    /// R-AUTH-3: another relay's URL.
-    #[error("the relay tag names another relay")]
-    AuthRelay,
-    /// R-AUTH-3: too old or too new.
-    #[error("the AUTH event is dated more than 10 minutes from now")]
-    AuthTime,
-    /// R-AUTH-4
-    #[error("too many AUTH attempts on this connection")]
-    AuthTries,
-}
-
-impl Refusal {
-    /// The standard prefix for it (NIP-01, NIP-42).
-    pub fn reason(self) -> Reason {
-        match self {
-            Self::ProtectedNeedsAuth | Self::MembersNeedAuth | Self::ReadNeedsAuth => {
-                Reason::AuthRequired
-            }
-            Self::ProtectedFromOther
-            | Self::NotAMember
-            | Self::AuthKind
-            | Self::AuthChallenge
-            | Self::AuthRelay
-            | Self::AuthTime => Reason::Restricted,
-            Self::AuthTries => Reason::RateLimited,
-            Self::Deleted | Self::Vanished | Self::MailboxFull => Reason::Blocked,
-            _ => Reason::Invalid,
-        }
-    }
-
-    /// As OK and CLOSED carry it.
-    pub fn message(self) -> OkMessage {
-        OkMessage::new(self.reason(), &self.to_string())
-    }
 }
 
 /// The names that a relay goes by.
@@ -234,8 +157,11 @@ pub fn judge(
             _ => Refusal::ProtectedFromOther,
         });
     }
+    if is_protected_repost(event) {
+        return Err(Refusal::ProtectedRepost);
+    }
     // What its author wants gone goes, under every policy (R-DEL-3, R-VAN-1).
-    let member = may_write(&rules.writers, auth, recipient);
+    let allowed = may_write(event, auth, recipient, rules);
     match kind {
         kinds::DELETION => {
             let names_something = event
@@ -246,7 +172,7 @@ pub fn judge(
                 return Err(Refusal::DeletesNothing);
             }
             return Ok(Verdict::Delete {
-                unless_own: member.err(),
+                unless_own: allowed.err(),
             });
         }
         kinds::VANISH => {
@@ -258,30 +184,56 @@ pub fn judge(
         }
         _ => {}
     }
-    member?;
+    allowed?;
     match kinds::is_ephemeral(kind) {
         true => Ok(Verdict::Pass),
         false => Ok(Verdict::Store),
     }
 }
 
+/// What an operator's choice may forbid, and no deletion is subject to.
 fn may_write(
-    writers: &Writers,
+    event: &Event,
     auth: &[PublicKey],
     recipient: Option<PublicKey>,
+    rules: &Rules,
 ) -> Result<(), Refusal> {
-    let Writers::Members(members) = writers else {
-        return Ok(());
-    };
-    if recipient.is_some_and(|key| members.contains(&key))
-        || auth.iter().any(|key| members.contains(key))
-    {
-        return Ok(());
+    let is_taken = |kinds: &BTreeSet<u16>| kinds.contains(&event.kind());
+    if !rules.kinds.as_ref().is_none_or(is_taken) {
+        return Err(Refusal::KindNotTaken);
     }
-    match auth {
-        [] => Err(Refusal::MembersNeedAuth),
-        _ => Err(Refusal::NotAMember),
+    match &rules.writers {
+        Writers::Anybody => {}
+        Writers::Members(listed) => {
+            let is_for_member = recipient.is_some_and(|key| listed.contains(&key));
+            if !is_for_member && !auth.iter().any(|key| listed.contains(key)) {
+                return Err(match auth {
+                    [] => Refusal::MembersNeedAuth,
+                    _ => Refusal::NotAMember,
+                });
+            }
+        }
+        Writers::Recipients(listed) => match recipient {
+            Some(key) if !listed.contains(&key) => return Err(Refusal::UnlistedRecipient),
+            None if !listed.contains(&event.pubkey()) => return Err(Refusal::UnlistedAuthor),
+            _ => {}
+        },
     }
+    match rules.work {
+        Some(work) if work.of == WorkOf::Everything => work.check(event),
+        Some(work) if recipient.is_some() && auth.is_empty() => work.check(event),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is a repost that carries a protected event (NIP-70): whoever reads it could publish
+/// that one elsewhere.
+fn is_protected_repost(event: &Event) -> bool {
+    if !matches!(event.kind(), kinds::REPOST | kinds::GENERIC_REPOST) {
+        return false;
+    }
+    let carried = Event::decode(event.content().as_bytes().to_vec().into());
+    carried.is_ok_and(|carried| carried.tags().find("-").is_some())
 }
 
 /// The key in the only `p` tag, if there is exactly one and it is a point of the curve.

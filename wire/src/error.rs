@@ -25,6 +25,9 @@ pub enum DecodeError {
         /// The part that was being read.
         what: &'static str,
     },
+    /// A filter asks for something that NIP-01 does not know, such as a search.
+    #[error("filter contains unknown elements")]
+    UnknownFilter,
     /// A frame type that this program does not know.
     #[error("unknown message type")]
     UnknownFrame,

@@ -49,7 +49,7 @@ impl Filter {
                     filter.limit = Some(usize::try_from(number(value)?).unwrap_or(usize::MAX));
                 }
                 _ => {
-                    let letter = tag_letter(key).ok_or(DecodeError::malformed("filter"))?;
+                    let letter = tag_letter(key).ok_or(DecodeError::UnknownFilter)?;
                     if filter.tags.len() == limits::FILTER_TAGS {
                         return Err(DecodeError::TooLarge {
                             what: "number of tag filters",

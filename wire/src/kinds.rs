@@ -6,6 +6,8 @@ pub const PROFILE: u16 = 0;
 pub const LEGACY_DM: u16 = 4;
 /// Deletion request (NIP-09); inside a seal, "delete for both" (NIP-17).
 pub const DELETION: u16 = 5;
+/// Repost of a note, which it may carry (NIP-18).
+pub const REPOST: u16 = 6;
 /// Reaction (NIP-25).
 pub const REACTION: u16 = 7;
 /// Seal (NIP-59): signs and hides the sender. Never on a relay by itself.
@@ -14,6 +16,8 @@ pub const SEAL: u16 = 13;
 pub const TEXT: u16 = 14;
 /// File message, a rumor (NIP-17).
 pub const FILE: u16 = 15;
+/// Repost of anything else (NIP-18).
+pub const GENERIC_REPOST: u16 = 16;
 /// Request to vanish (NIP-62).
 pub const VANISH: u16 = 62;
 /// Gift wrap (NIP-59).

@@ -110,7 +110,8 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
         for answer in pipeline::write_all(&mut opened.writer, &batch, now) {
             match (answer.accepted, answer.message.starts_with("duplicate:")) {
                 (true, false) => stored += 1,
-                (true, true) => known += 1,
+                // It, or a newer version of it.
+                (_, true) => known += 1,
                 (false, _) if answer.message.starts_with("error:") => {
                     return Err(StoreError::DiskFull.into());
                 }

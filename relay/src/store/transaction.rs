@@ -295,6 +295,8 @@ impl Transaction<'_> {
             .any(|kind| wrap_kinds.iter().any(|wrap| wrap == kind));
         let mut concerns_wraps = names_wraps;
         let mut has_own = false;
+        // Of wraps and the like nobody learns whether they are here.
+        let mut names_others = false;
         for id in request
             .tags()
             .values("e")
@@ -307,7 +309,10 @@ impl Transaction<'_> {
                     concerns_wraps |= kinds::is_wrap(target.kind());
                     own.push((id, hash));
                 }
-                Some(_) => {}
+                Some((_, target)) => {
+                    let is_others = target.pubkey() != deleter;
+                    names_others |= is_others && !policy::is_guarded(target.kind());
+                }
                 None => {
                     let row = keys::deletion(&hasher.deletion(&id, &deleter));
                     let is_remembered = self.rows.get(&row)?.is_some();
@@ -326,10 +331,16 @@ impl Transaction<'_> {
                 let current = self.rows.get(&keys::address(&address))?;
                 has_own |= current.is_some();
                 addresses.push((address, current));
+            } else {
+                names_others = true;
             }
         }
         if let (Some(refusal), false) = (unless_own, has_own) {
             return Ok(Outcome::Refused(refusal));
+        }
+        let names_own = has_own || !unknown.is_empty() || !addresses.is_empty();
+        if names_others && !names_own {
+            return Ok(Outcome::Refused(Refusal::NotTheirs));
         }
         let until = match concerns_wraps {
             true => self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX),

@@ -209,15 +209,10 @@ async fn r_info_1_the_document_tells_the_limits_that_hold() {
     );
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let document: serde_json::Value = serde_json::from_str(body).unwrap();
-    for nip in [1, 9, 11, 40, 42, 45, 59, 62, 67, 70, 77] {
-        assert!(
-            document["supported_nips"]
-                .as_array()
-                .unwrap()
-                .contains(&nip.into()),
-            "{nip}"
-        );
-    }
+    let nips = [1, 4, 9, 11, 17, 40, 42, 45, 59, 62, 65, 67, 70, 77];
+    assert_eq!(document["supported_nips"], serde_json::json!(nips));
+    // Where it is given it is the URL of a home page (NIP-11).
+    assert_eq!(document["software"], serde_json::Value::Null);
     assert_eq!(
         document["limitation"]["max_message_length"],
         limits::FRAME_BYTES
@@ -227,6 +222,34 @@ async fn r_info_1_the_document_tells_the_limits_that_hold() {
     assert_eq!(document["limitation"]["max_reconciled"], 50_000);
     assert_eq!(document["limitation"]["max_reconciliations"], 2);
     assert_eq!(document["limitation"]["auth_required"], false);
+    assert_eq!(document["limitation"]["min_pow_difficulty"], 0);
+    assert_eq!(document["limitation"]["restricted_writes"], false);
+}
+
+#[test]
+fn r_info_2_the_document_tells_the_policy_that_holds() {
+    use sotto_relay::nip11;
+    use sotto_relay::policy::{Work, WorkOf, Writers};
+    let of = |config: &Config| nip11::document(config)["limitation"].clone();
+    let mut config = Config::in_memory();
+    config.rules.writers = Writers::Recipients([person(1).key()].into());
+    assert_eq!(of(&config)["restricted_writes"], true);
+    config = Config::in_memory();
+    config.rules.writers = Writers::Members([person(1).key()].into());
+    assert_eq!(of(&config)["restricted_writes"], true);
+    // A wrap to a member needs no AUTH, so AUTH is not required of every connection.
+    assert_eq!(of(&config)["auth_required"], false);
+    config = Config::in_memory();
+    config.rules.kinds = Some([1059].into());
+    assert_eq!(of(&config)["restricted_writes"], true);
+    config = Config::in_memory();
+    config.rules.work = Some(Work {
+        bits: 20,
+        of: WorkOf::AnonymousWraps,
+    });
+    assert_eq!(of(&config)["min_pow_difficulty"], 20);
+    let nips = &nip11::document(&config)["supported_nips"];
+    assert!(nips.as_array().unwrap().contains(&13.into()));
 }
 
 #[tokio::test]

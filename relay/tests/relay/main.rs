@@ -21,6 +21,7 @@ mod files;
 mod guard;
 mod limits;
 mod memory;
+mod nips;
 mod operator;
 mod program;
 mod protocol;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sotto_relay::Config;
-use sotto_relay::policy::Writers;
+use sotto_relay::policy::{Work, WorkOf, Writers};
 use wire::{Event, Filter, RelayFrame};
 
 use crate::support::{Client, Person, ids, now, person, start, subscription};
@@ -199,6 +199,103 @@ async fn r_memb_1_strangers_may_write_wraps_to_members_and_nothing_else() {
     client.put(&member.note("x")).await;
     client.put(&person(9).wrap(&stranger, "x")).await;
     relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_rcpt_1_only_wraps_to_listed_keys_and_what_those_sign_are_taken() {
+    let (listed, stranger) = (person(1), person(2));
+    let mut config = Config::in_memory();
+    config.rules.writers = Writers::Recipients(BTreeSet::from([listed.key()]));
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    // Nobody need say who they are.
+    client.put(&person(9).wrap(&listed, "hello")).await;
+    client.put(&listed.note("mine")).await;
+    for _ in 0..2 {
+        refused(&mut client, &person(9).wrap(&stranger, "x"), "blocked:").await;
+        refused(&mut client, &stranger.note("x"), "blocked:").await;
+        // A listed sender changes nothing: the relay is for what is addressed to its users.
+        assert!(client.auth(&listed).await.0);
+    }
+    // Whoever wrote a wrap that is here may take it back.
+    let wrap = person(8).wrap(&listed, "oops");
+    client.put(&wrap).await;
+    client.put(&person(8).deletion(&wrap)).await;
+    refused(
+        &mut client,
+        &stranger.deletion(&stranger.note("x")),
+        "blocked:",
+    )
+    .await;
+    assert_eq!(client.mailbox(&listed).await.len(), 1);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_kind_4_other_kinds_than_the_configured_are_refused_and_deletions_are_not() {
+    let mut config = Config::in_memory();
+    config.rules.kinds = Some(BTreeSet::from([1059]));
+    let relay = start(config).await;
+    let to = person(2);
+    let mut client = Client::connect(&relay.url()).await;
+    refused(&mut client, &person(1).note("x"), "blocked:").await;
+    let ephemeral = person(9).sign(21059, now(), &[&["p", &to.key().to_hex()]], "");
+    refused(&mut client, &ephemeral, "blocked:").await;
+    let wrap = person(9).wrap(&to, "hello");
+    client.put(&wrap).await;
+    client.put(&person(9).deletion(&wrap)).await;
+    let vanish = person(9).sign(62, now(), &[&["relay", "ALL_RELAYS"]], "");
+    client.put(&vanish).await;
+    relay.stop().await.unwrap();
+}
+
+/// An event whose id begins with `bits` zeros and whose nonce tag aims at `aim`.
+fn mined(author: &Person, kind: u16, tags: &[&[&str]], bits: u32, aim: &str) -> Event {
+    let at = now();
+    for nonce in 0_u32.. {
+        let nonce = nonce.to_string();
+        let tag: &[&str] = &["nonce", &nonce, aim];
+        let tags: Vec<&[&str]> = tags.iter().copied().chain([tag]).collect();
+        let event = author.sign(kind, at, &tags, "");
+        let zeros = event.id().as_bytes()[0].leading_zeros();
+        if zeros == bits {
+            return event;
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn r_pow_1_work_is_asked_of_anonymous_wraps_or_of_everything() {
+    for of in [WorkOf::AnonymousWraps, WorkOf::Everything] {
+        let mut config = Config::in_memory();
+        config.rules.work = Some(Work { bits: 6, of });
+        let relay = start(config).await;
+        let (sender, to) = (person(9), person(2));
+        let tag = to.key().to_hex();
+        let tags: &[&[&str]] = &[&["p", &tag]];
+        let mut client = Client::connect(&relay.url()).await;
+        // No work, too little, and enough by luck alone.
+        let lazy = mined(&sender, 1059, tags, 0, "6");
+        let (accepted, text) = client.publish(&lazy).await;
+        assert!(!accepted);
+        assert_eq!(text, "pow: difficulty 0 is less than 6");
+        for (bits, aim) in [(5, "6"), (6, "5"), (7, ""), (6, "six")] {
+            refused(&mut client, &mined(&sender, 1059, tags, bits, aim), "pow:").await;
+        }
+        client.put(&mined(&sender, 1059, tags, 6, "6")).await;
+        let busy = mined(&sender, 1059, tags, 7, "7");
+        client.put(&busy).await;
+        // Taking back costs nothing.
+        client.put(&sender.deletion(&busy)).await;
+        // Other kinds, and whoever has proved a key.
+        let is_all = of == WorkOf::Everything;
+        let note = mined(&sender, 1, &[], 0, "0");
+        assert_eq!(client.publish(&note).await.0, !is_all);
+        assert!(client.auth(&person(5)).await.0);
+        assert_eq!(client.publish(&lazy).await.0, !is_all);
+        relay.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]
