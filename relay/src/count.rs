@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use wire::{Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
+use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::history::History;
 use crate::outbox::Outbox;
-use crate::store::StoreError;
+use crate::store::{StoreError, Stored};
 
 /// A count that somebody asked for.
 #[derive(Debug)]
@@ -73,8 +73,13 @@ pub(crate) fn unlimited(filters: &[Filter]) -> impl Iterator<Item = (&[Filter], 
 }
 
 /// How many of the events no earlier filter found.
-pub(crate) fn first_found(events: &[Event], earlier: &[Filter]) -> usize {
-    let is_new = |event: &&Event| !earlier.iter().any(|filter| filter.matches(event));
+pub(crate) fn first_found(events: &[Stored], earlier: &[Filter]) -> usize {
+    let is_new = |stored: &&Stored| {
+        earlier.is_empty()
+            || stored
+                .event()
+                .is_none_or(|event| !earlier.iter().any(|filter| filter.matches(&event)))
+    };
     events.iter().filter(is_new).count()
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wire::{Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
+use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
 use crate::ledger::Account;
 use crate::outbox::Outbox;
 use crate::store::query::Page;
-use crate::store::{EventStore, Query, StoreError};
+use crate::store::{EventStore, Query, StoreError, Stored};
 
 /// What a search that is under way takes beside its events, about.
 const SEARCH_BYTES: usize = 128 * 1024;
@@ -85,25 +85,26 @@ impl History {
         let mut held = request.account.hold(SEARCH_BYTES);
         // An event that several filters match is sent once.
         let mut sent = HashSet::new();
+        let prefix = RelayFrame::event_prefix(&request.id);
         let is_single = request.filters.len() == 1;
         let mut complete = Some(true);
         for filter in request.filters {
             let mut reading = self.read(filter, &request.auth, request.up_to_seq);
             while let Some(events) = reading.page().await? {
-                let page = events.iter().map(|event| event.json().len()).sum();
+                let page = events.iter().map(|event| event.body().len()).sum();
                 // Until the last of them is in the outbox, which counts by itself.
                 let _page = request.account.hold(page);
                 if !is_single {
                     held.grow(events.len() * SENT_BYTES);
                 }
-                for event in events {
-                    if is_single || sent.insert(event.id()) {
-                        if !request.outbox.room().await {
-                            return Ok(None);
-                        }
-                        let frame = RelayFrame::event(&request.id, event.json());
-                        request.outbox.push(frame);
-                    }
+                let fresh = events
+                    .iter()
+                    .filter(|event| is_single || sent.insert(event.id()));
+                let frames = fresh
+                    .map(|event| RelayFrame::event_after(&prefix, &event.json()))
+                    .collect();
+                if !request.outbox.push_stored(frames).await {
+                    return Ok(None);
                 }
             }
             complete = all_complete(complete, reading.is_complete());
@@ -152,7 +153,7 @@ enum State {
 
 impl Reading<'_> {
     /// The next events, newest first, read on a thread that may block; none after the last.
-    pub(crate) async fn page(&mut self) -> Result<Option<Vec<Event>>, StoreError> {
+    pub(crate) async fn page(&mut self) -> Result<Option<Vec<Stored>>, StoreError> {
         // What fails has ended.
         let state = std::mem::replace(&mut self.state, State::Ended(None));
         if let State::Ended(complete) = state {
@@ -162,7 +163,7 @@ impl Reading<'_> {
         let History {
             store, clock, most, ..
         } = self.history.clone();
-        let read = move || -> Result<(Vec<Event>, State), StoreError> {
+        let read = move || -> Result<(Vec<Stored>, State), StoreError> {
             let mut query = match state {
                 State::New(filter, auth, seq) => Query::new(&store, filter, auth, seq, most)?,
                 State::Further(query) => query,

@@ -12,13 +12,14 @@
 //!    [`history`] serves what is stored, [`count`] counts it, [`reconcile`] compares it.
 //! 5. [`retention`] erases what has expired.
 //!
-//! [`policy::may_read`] alone decides who sees an event, on every path out. [`model`] is the
+//! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. What is promised is listed in `docs/behaviour/relay.md`.
 
 pub mod addresses;
 pub mod config;
 pub mod connection;
 pub mod count;
+mod curve;
 pub mod door;
 pub mod fanout;
 pub mod history;

@@ -17,7 +17,7 @@ use crate::history::all_complete;
 use crate::pipeline;
 use crate::policy::{self, OwnUrls, Rules};
 use crate::reconcile::{self, EventSet, Reconciler};
-use crate::store::{EventStore, Opened, Query, StoreError};
+use crate::store::{EventStore, Opened, Query, StoreError, Stored};
 
 /// A relay that answers frames with frames.
 ///
@@ -230,7 +230,7 @@ impl ModelRelay {
                 let page = query.page(store, now)?;
                 for event in page.events {
                     if sent.insert(event.id()) {
-                        frames.push(RelayFrame::event(id, event.json()));
+                        frames.push(RelayFrame::event(id, &event.json()));
                     }
                 }
                 if page.is_last {
@@ -276,7 +276,7 @@ impl ModelRelay {
         let most = self.limits.reconciled_events;
         let mut set = EventSet::default();
         self.each(filter, auth, most.saturating_add(1), now, |events| {
-            set.extend(events);
+            set.extend(events.iter().map(Stored::item));
             match set.len() > most {
                 true => Err(reconcile::too_many(most)),
                 false => Ok(()),
@@ -316,7 +316,7 @@ impl ModelRelay {
         auth: &[PublicKey],
         most: usize,
         now: u64,
-        mut take: impl FnMut(&[Event]) -> Result<(), OkMessage>,
+        mut take: impl FnMut(&[Stored]) -> Result<(), OkMessage>,
     ) -> Result<(), OkMessage> {
         let failed = |error: StoreError| OkMessage::new(Reason::Error, error.for_client());
         let store = &self.opened.store;

@@ -74,14 +74,41 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// Queues a page of stored events, once the queue is down to a quarter; whether the outbox is
+    /// still open.
+    pub async fn push_stored(&self, frames: Vec<String>) -> bool {
+        let push = |state: &mut State| {
+            let cost = frames
+                .iter()
+                .map(|frame| frame.len() + FRAME_OVERHEAD)
+                .sum::<usize>();
+            self.account.add(cost);
+            state.bytes += cost;
+            state.frames.extend(frames);
+        };
+        let is_open = self.when_drained(push).await;
+        self.filled.notify_one();
+        is_open
+    }
+
     /// Waits until the queue is down to a quarter; whether it is still open.
     pub async fn room(&self) -> bool {
+        self.when_drained(|_| {}).await
+    }
+
+    /// Does something to the queue as soon as it is down to a quarter, before anybody else adds
+    /// to it; whether it was still open.
+    async fn when_drained(&self, then: impl FnOnce(&mut State)) -> bool {
         loop {
             let drained = self.drained.notified();
             {
-                let state = self.state();
-                if state.is_closed || state.bytes <= self.capacity / 4 {
-                    return !state.is_closed;
+                let mut state = self.state();
+                if state.is_closed {
+                    return false;
+                }
+                if state.bytes <= self.capacity / 4 {
+                    then(&mut state);
+                    return true;
                 }
             }
             drained.await;

@@ -15,6 +15,8 @@ use wire::{Event, Filter, PublicKey, RelayUrl, kinds, limits};
 pub use refusal::Refusal;
 pub use work::{Work, WorkOf};
 
+use crate::curve;
+
 /// How far the clock of an AUTH event may be off, in seconds (NIP-42: about 10 minutes).
 const AUTH_WINDOW_SECONDS: u64 = 600;
 
@@ -138,7 +140,11 @@ pub fn judge(
         return Err(Refusal::AuthAsEvent);
     }
     let recipient = match kinds::is_wrap(kind) {
-        true => Some(sole_recipient(event.tags()).ok_or(Refusal::WrapRecipient)?),
+        true => Some(
+            sole_recipient(event.tags())
+                .filter(curve::is_on_curve)
+                .ok_or(Refusal::WrapRecipient)?,
+        ),
         false => None,
     };
     if event.created_at() > now.saturating_add(rules.future) {
@@ -236,16 +242,15 @@ fn is_protected_repost(event: &Event) -> bool {
     carried.is_ok_and(|carried| carried.tags().find("-").is_some())
 }
 
-/// The key in the only `p` tag, if there is exactly one and it is a point of the curve.
+/// The key in the only `p` tag, if there is exactly one. [`judge`] takes no wrap whose key is not
+/// a point of the curve, so whoever asks about a stored one need not take its root again.
 pub fn sole_recipient(tags: &Tags) -> Option<PublicKey> {
     let mut named = tags.iter().filter(|tag| tag.name() == "p");
     let only = named.next()?;
     if named.next().is_some() {
         return None;
     }
-    PublicKey::from_hex(only.value()?)
-        .ok()
-        .filter(PublicKey::is_on_curve)
+    PublicKey::from_hex(only.value()?).ok()
 }
 
 /// Whether the event is past its expiration at `now` (NIP-40).
@@ -253,18 +258,46 @@ pub fn is_expired(event: &Event, now: u64) -> bool {
     event.expiration().is_some_and(|at| at <= now)
 }
 
-/// The read predicate: whether somebody who authenticated `auth` may see the event. History,
-/// counts, reconciliations and live delivery all ask it for every event, and nothing else decides.
-pub fn may_read(event: &Event, auth: &[PublicKey]) -> bool {
-    match event.kind() {
-        kinds::WRAP | kinds::EPHEMERAL_WRAP => {
-            sole_recipient(event.tags()).is_some_and(|key| auth.contains(&key))
+/// Who may see an event: the read predicate. History, counts, reconciliations and live delivery
+/// all ask it for every event, and nothing else decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readers {
+    /// Everybody, authenticated or not.
+    Everybody,
+    /// Whoever proved one of these keys.
+    Only(Vec<PublicKey>),
+}
+
+impl Readers {
+    /// Of any event.
+    pub fn of(event: &Event) -> Self {
+        match event.kind() {
+            kinds::WRAP | kinds::EPHEMERAL_WRAP => Self::of_wrap(sole_recipient(event.tags())),
+            kinds::LEGACY_DM => {
+                let people = event.tags().people();
+                Self::Only(people.chain([event.pubkey()]).collect())
+            }
+            _ => Self::Everybody,
         }
-        kinds::LEGACY_DM => {
-            auth.contains(&event.pubkey()) || event.tags().people().any(|key| auth.contains(&key))
-        }
-        _ => true,
     }
+
+    /// Of a wrap for this recipient; of one without, nobody.
+    pub fn of_wrap(recipient: Option<PublicKey>) -> Self {
+        Self::Only(recipient.into_iter().collect())
+    }
+
+    /// Whether somebody who authenticated `auth` is among them.
+    pub fn include(&self, auth: &[PublicKey]) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Only(keys) => keys.iter().any(|key| auth.contains(key)),
+        }
+    }
+}
+
+/// Whether somebody who authenticated `auth` may see the event.
+pub fn may_read(event: &Event, auth: &[PublicKey]) -> bool {
+    Readers::of(event).include(auth)
 }
 
 /// Whether the subscription, count or reconciliation may be opened at all: one that could match guarded kinds waits for

@@ -12,12 +12,12 @@ use std::time::Duration;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wire::{Event, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId, limits};
+use wire::{EventId, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId, limits};
 
 use crate::config::Limits;
 use crate::history::History;
 use crate::outbox::Outbox;
-use crate::store::StoreError;
+use crate::store::{StoreError, Stored};
 
 /// What every reconciliation shares.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ impl Reconciliations {
         let history = self.history.clone().at_most(most.saturating_add(1));
         let mut reading = history.read(filter, auth, u64::MAX);
         while let Some(events) = reading.page().await.map_err(|error| failed(&error))? {
-            set.extend(&events);
+            set.extend(events.iter().map(Stored::item));
             if set.len() > most {
                 return Err(too_many(most));
             }
@@ -187,15 +187,11 @@ impl Reconciliations {
 pub struct EventSet(Vec<(u64, Id)>);
 
 impl EventSet {
-    /// Adds events.
-    pub fn extend(&mut self, events: &[Event]) {
-        let items = events.iter().map(|event| {
-            (
-                event.created_at(),
-                Id::from_byte_array(*event.id().as_bytes()),
-            )
-        });
-        self.0.extend(items);
+    /// Adds events by their times and ids.
+    pub fn extend(&mut self, events: impl IntoIterator<Item = (u64, EventId)>) {
+        let items = events.into_iter();
+        self.0
+            .extend(items.map(|(at, id)| (at, Id::from_byte_array(*id.as_bytes()))));
     }
 
     /// How many were added.

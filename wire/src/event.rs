@@ -1,7 +1,5 @@
 //! Events (NIP-01), decoded but not yet trusted.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -75,48 +73,92 @@ struct Fields<'a> {
     sig: &'a Signature,
 }
 
-/// The same for decoding. A field twice is refused by serde; other fields are noticed.
-#[derive(Deserialize)]
-struct Decoded<'a> {
+/// The same for decoding. A field twice is refused; fields that NIP-01 does not name are noticed
+/// and not kept. Written out because serde's `flatten`, which could notice them too, buffers every
+/// field first: this runs once for each event that reaches a relay.
+struct Decoded {
     id: EventId,
-    pubkey: PublicKey,
-    created_at: u64,
-    kind: u16,
-    tags: Tags,
-    #[serde(borrow)]
-    content: Cow<'a, str>,
+    draft: EventDraft,
     sig: Signature,
-    #[serde(flatten)]
-    rest: Rest,
+    has_more: bool,
 }
 
-/// Notices fields that NIP-01 does not name without keeping them.
-#[derive(Default)]
-struct Rest {
-    any: bool,
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Id,
+    Pubkey,
+    CreatedAt,
+    Kind,
+    Tags,
+    Content,
+    Sig,
+    #[serde(other)]
+    Other,
 }
 
-impl<'de> Deserialize<'de> for Rest {
+impl<'de> Deserialize<'de> for Decoded {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Rest;
+            type Value = Decoded;
+
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("further fields")
+                f.write_str("an event")
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Rest, A::Error> {
-                let mut any = false;
-                while map
-                    .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
-                    .is_some()
-                {
-                    any = true;
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Decoded, A::Error> {
+                let (mut id, mut pubkey, mut created_at, mut kind) = (None, None, None, None);
+                let (mut tags, mut content, mut sig) = (None, None, None);
+                let mut has_more = false;
+                while let Some(field) = map.next_key()? {
+                    match field {
+                        Field::Id => once(&mut id, &mut map, "id")?,
+                        Field::Pubkey => once(&mut pubkey, &mut map, "pubkey")?,
+                        Field::CreatedAt => once(&mut created_at, &mut map, "created_at")?,
+                        Field::Kind => once(&mut kind, &mut map, "kind")?,
+                        Field::Tags => once(&mut tags, &mut map, "tags")?,
+                        Field::Content => once(&mut content, &mut map, "content")?,
+                        Field::Sig => once(&mut sig, &mut map, "sig")?,
+                        Field::Other => {
+                            map.next_value::<serde::de::IgnoredAny>()?;
+                            has_more = true;
+                        }
+                    }
                 }
-                Ok(Rest { any })
+                let missing = <A::Error as serde::de::Error>::missing_field;
+                Ok(Decoded {
+                    id: id.ok_or_else(|| missing("id"))?,
+                    draft: EventDraft {
+                        pubkey: pubkey.ok_or_else(|| missing("pubkey"))?,
+                        created_at: created_at.ok_or_else(|| missing("created_at"))?,
+                        kind: kind.ok_or_else(|| missing("kind"))?,
+                        tags: tags.ok_or_else(|| missing("tags"))?,
+                        content: content.ok_or_else(|| missing("content"))?,
+                    },
+                    sig: sig.ok_or_else(|| missing("sig"))?,
+                    has_more,
+                })
             }
         }
         deserializer.deserialize_map(Visitor)
     }
+}
+
+/// Reads a field's value, unless the field was there before.
+fn once<'de, T: Deserialize<'de>, A: serde::de::MapAccess<'de>>(
+    slot: &mut Option<T>,
+    map: &mut A,
+    name: &'static str,
+) -> Result<(), A::Error> {
+    if slot.is_some() {
+        return Err(serde::de::Error::duplicate_field(name));
+    }
+    *slot = Some(map.next_value()?);
+    Ok(())
 }
 
 impl Event {
@@ -126,27 +168,39 @@ impl Event {
     /// dropped (and the JSON written anew without them): nobody signed them, so nobody serves them.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let text = json::gate(&bytes, "event", limits::EVENT_BYTES)?;
-        let decoded: Decoded<'_> =
-            serde_json::from_str(text).map_err(|_| DecodeError::malformed("event"))?;
-        let has_more = decoded.rest.any;
-        let id = decoded.id;
-        let sig = decoded.sig;
-        let draft = EventDraft {
-            pubkey: decoded.pubkey,
-            created_at: decoded.created_at,
-            kind: decoded.kind,
-            tags: decoded.tags,
-            content: decoded.content.into_owned(),
-        };
-        if has_more {
-            return Ok(Self::from_signed(draft, id, sig));
+        let decoded = serde_json::from_str(text).map_err(|_| DecodeError::malformed("event"))?;
+        Ok(Self::from_decoded(decoded, bytes))
+    }
+
+    /// The same for a part of a frame that passed the gate as a whole.
+    pub(crate) fn decode_gated(text: &str, bytes: Bytes) -> Result<Self, DecodeError> {
+        if text.len() > limits::EVENT_BYTES {
+            let limit = limits::EVENT_BYTES;
+            return Err(DecodeError::TooLarge {
+                what: "event",
+                limit,
+            });
         }
-        Ok(Self {
-            json: bytes,
+        let decoded = serde_json::from_str(text).map_err(|_| DecodeError::malformed("event"))?;
+        Ok(Self::from_decoded(decoded, bytes))
+    }
+
+    fn from_decoded(decoded: Decoded, json: Bytes) -> Self {
+        let Decoded {
             id,
             draft,
             sig,
-        })
+            has_more,
+        } = decoded;
+        match has_more {
+            true => Self::from_signed(draft, id, sig),
+            false => Self {
+                json,
+                id,
+                draft,
+                sig,
+            },
+        }
     }
 
     /// An event from a draft and a signature over [`EventDraft::id`], encoded compactly.

@@ -166,7 +166,7 @@ impl RelayFrame {
             ("EVENT", [id, event, ..]) => {
                 let id = subscription(id)?;
                 let bytes = frame.slice_ref(event.get().as_bytes());
-                Ok(match Event::decode(bytes) {
+                Ok(match Event::decode_gated(event.get(), bytes) {
                     Ok(event) => Self::Event(id, event),
                     Err(error) => Self::BadEvent(id, error),
                 })
@@ -242,11 +242,22 @@ impl RelayFrame {
 
     /// `["EVENT", id, event]` around the event's own bytes.
     pub fn event(id: &SubscriptionId, event_json: &[u8]) -> String {
-        format!(
-            "[\"EVENT\",{},{}]",
-            json!(id.as_str()),
-            String::from_utf8_lossy(event_json)
-        )
+        Self::event_after(&Self::event_prefix(id), event_json)
+    }
+
+    /// What every `EVENT` of one subscription begins with, for [`RelayFrame::event_after`].
+    pub fn event_prefix(id: &SubscriptionId) -> String {
+        format!("[\"EVENT\",{},", json!(id.as_str()))
+    }
+
+    /// `["EVENT", id, event]` from its beginning and the event's own bytes.
+    pub fn event_after(prefix: &str, event_json: &[u8]) -> String {
+        let event = String::from_utf8_lossy(event_json);
+        let mut frame = String::with_capacity(prefix.len() + event.len() + 1);
+        frame.push_str(prefix);
+        frame.push_str(&event);
+        frame.push(']');
+        frame
     }
 
     /// `["OK", event id, accepted, message]`.

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use bytes::Bytes;
-
-use super::StoreError;
 use super::keys::Place;
 use super::record::{self, Record};
+use super::{StoreError, Stored};
 
 /// Keeps records. One thread writes; any number read.
 pub trait Bodies: Send + Sync {
@@ -23,8 +21,13 @@ pub trait Bodies: Send + Sync {
     /// Overwrites the bodies with zeros, durably. Their erasures were written before.
     fn erase(&self, places: &[Place]) -> Result<(), StoreError>;
 
-    /// The event's JSON at `place`; nothing where it was erased or does not hold.
-    fn read(&self, place: Place) -> Result<Option<Bytes>, StoreError>;
+    /// The event at each of `places`, in their order; nothing where it was erased or does not hold.
+    fn read_all(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError>;
+
+    /// The event at `place`; nothing where it was erased or does not hold.
+    fn read(&self, place: Place) -> Result<Option<Stored>, StoreError> {
+        Ok(self.read_all(&[place])?.pop().flatten())
+    }
 }
 
 /// Records that are to be written together, with their places already known.
@@ -33,7 +36,7 @@ pub struct Staged {
     segment: u32,
     start: u64,
     bytes: Vec<u8>,
-    events: Vec<(Place, Bytes)>,
+    events: Vec<(Place, Stored)>,
 }
 
 impl Staged {
@@ -56,8 +59,8 @@ impl Staged {
             offset,
             len,
         };
-        if let Record::Event(json) = record {
-            self.events.push((place, json.clone()));
+        if let Record::Event(stored) = record {
+            self.events.push((place, stored.clone()));
         }
         Ok(place)
     }
@@ -98,7 +101,7 @@ pub struct MemoryBodies {
 #[derive(Debug, Default)]
 struct MemoryState {
     end: u64,
-    events: BTreeMap<Place, Bytes>,
+    events: BTreeMap<Place, Stored>,
 }
 
 impl Bodies for MemoryBodies {
@@ -126,8 +129,9 @@ impl Bodies for MemoryBodies {
         Ok(())
     }
 
-    fn read(&self, place: Place) -> Result<Option<Bytes>, StoreError> {
+    fn read_all(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(state.events.get(&place).cloned())
+        let found = places.iter().map(|place| state.events.get(place).cloned());
+        Ok(found.collect())
     }
 }

@@ -65,11 +65,8 @@ impl Writer {
         let mut transaction = self.begin(now)?;
         for (place, record) in records {
             match record {
-                Record::Event(json) => {
-                    let Ok(event) = wire::Event::decode(json.clone()) else {
-                        continue;
-                    };
-                    transaction.move_event(&hasher.id(&event.id()), *place, record)?;
+                Record::Event(stored) => {
+                    transaction.move_event(&hasher.id(&stored.id()), *place, record)?;
                 }
                 Record::Deletion { until, .. } if *until <= now => {}
                 Record::Deletion { .. }

@@ -11,7 +11,7 @@ use super::keys::{self, Entry, Hash, Hasher};
 use super::log::SegmentLog;
 use super::memory::MemoryIndex;
 use super::recovery::FolderLock;
-use super::{Index, StoreError, Writer};
+use super::{Index, StoreError, Stored, Writer};
 use crate::policy::Rules;
 
 /// Bodies and index together.
@@ -147,14 +147,14 @@ impl EventStore {
             .transpose()
     }
 
-    /// An event and its JSON, unless it is gone.
-    pub(super) fn read(&self, id: &Hash) -> Result<Option<(Entry, Bytes)>, StoreError> {
+    /// An event, unless it is gone.
+    pub(super) fn read(&self, id: &Hash) -> Result<Option<(Entry, Stored)>, StoreError> {
         let Some(mut entry) = self.entry(id)? else {
             return Ok(None);
         };
         loop {
-            if let Some(json) = self.bodies().read(entry.place)? {
-                return Ok(Some((entry, json)));
+            if let Some(stored) = self.bodies().read(entry.place)? {
+                return Ok(Some((entry, stored)));
             }
             // It was erased, or moved to another segment between the two reads.
             match self.entry(id)? {
@@ -162,6 +162,23 @@ impl EventStore {
                 _ => return Ok(None),
             }
         }
+    }
+
+    /// The events with these ids that lie where `entries` say, in their order; nothing for those
+    /// that are gone. Reads neighbours together.
+    pub(super) fn read_all(
+        &self,
+        entries: &[(Hash, Entry)],
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        let places: Vec<_> = entries.iter().map(|(_, entry)| entry.place).collect();
+        let mut found = self.bodies().read_all(&places)?;
+        for (slot, (id, _)) in found.iter_mut().zip(entries) {
+            if slot.is_none() {
+                // Erased, or moved meanwhile.
+                *slot = self.read(id)?.map(|(_, stored)| stored);
+            }
+        }
+        Ok(found)
     }
 
     /// Calls `visit` with the JSON of every event, in no particular order, for export. Events
@@ -186,10 +203,10 @@ impl EventStore {
             };
             from = [keys::event(last).as_slice(), &[0]].concat();
             for id in &ids {
-                if let Some((entry, json)) = self.read(id)?
+                if let Some((entry, stored)) = self.read(id)?
                     && entry.expires_at > now
                 {
-                    visit(json)?;
+                    visit(stored.json())?;
                 }
             }
         }

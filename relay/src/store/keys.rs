@@ -94,7 +94,7 @@ pub struct Place {
     pub len: u32,
 }
 
-/// What the index knows about one event: the value of its `E` row.
+/// What the index knows about one event: the value of its `E` row, and of the `P` row of a wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Where its JSON lies.
@@ -203,7 +203,8 @@ pub fn by_author_and_kind(author: &Hash, kind: u16) -> Vec<u8> {
 pub fn by_tag(value: &Hash) -> Vec<u8> {
     key(b'G', &[value])
 }
-/// Prefix of `P`: wraps by recipient and time.
+/// Prefix of `P`: wraps by recipient and time -> [`Entry`], so that a mailbox is read without
+/// looking each of its ids up.
 pub fn by_recipient(recipient: &Hash) -> Vec<u8> {
     key(b'P', &[recipient])
 }

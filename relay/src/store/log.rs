@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::StoreError;
 use super::bodies::{Bodies, Staged};
 use super::keys::Place;
 use super::record::{self, ALIGN, Header, Record};
+use super::{StoreError, Stored};
 
 /// The first bytes of a segment.
-pub const MAGIC: [u8; ALIGN] = *b"sotto/log/1\0\0\0\0\n";
+pub const MAGIC: [u8; ALIGN] = *b"sotto/log/2\0\0\0\0\n";
 /// Where the first record of a segment begins.
 pub const FIRST: u64 = ALIGN as u64;
 /// Bytes read at a time while scanning, and written at a time while wiping.
@@ -301,29 +301,92 @@ impl Bodies for SegmentLog {
         Ok(())
     }
 
-    fn read(&self, place: Place) -> Result<Option<Bytes>, StoreError> {
-        let Some(file) = self.file(place.segment) else {
-            return Ok(None);
-        };
-        let len = usize::try_from(place.len).unwrap_or(usize::MAX);
-        if len > record::MAX_BODY {
-            return Ok(None);
+    fn read_all(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError> {
+        let mut order: Vec<(usize, Place)> = places.iter().copied().enumerate().collect();
+        order.sort_unstable_by_key(|(_, place)| *place);
+        let mut found = vec![None; places.len()];
+        for group in order.chunk_by(|(_, a), (_, b)| lie_together(a, b)) {
+            for group in group.chunks(TOGETHER) {
+                self.read_group(group, &mut found)?;
+            }
         }
-        let mut bytes = vec![0; ALIGN + len];
-        match file.read_exact_at(&mut bytes, place.offset) {
+        Ok(found)
+    }
+}
+
+/// Records read with one call, at most.
+const TOGETHER: usize = 64;
+/// Bytes between two records that are read along rather than left out with a call of their own.
+const GAP: u64 = 2 * 1024;
+
+/// Whether two places, in order, are near enough to be read with one call.
+fn lie_together(a: &Place, b: &Place) -> bool {
+    let end = a.offset.saturating_add(record::size(a.len));
+    a.segment == b.segment && b.offset.saturating_sub(end) <= GAP
+}
+
+impl SegmentLog {
+    /// Reads neighbouring records, and puts each where its number says.
+    fn read_group(
+        &self,
+        group: &[(usize, Place)],
+        found: &mut [Option<Stored>],
+    ) -> Result<(), StoreError> {
+        let (Some((_, first)), Some((_, last))) = (group.first(), group.last()) else {
+            return Ok(());
+        };
+        let Some(file) = self.file(first.segment) else {
+            return Ok(());
+        };
+        if group.iter().any(|(_, place)| !is_plausible(place)) {
+            return Ok(());
+        }
+        let end = last
+            .offset
+            .saturating_add(ALIGN as u64 + u64::from(last.len));
+        let count = usize::try_from(end.saturating_sub(first.offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; count];
+        match file.read_exact_at(&mut bytes, first.offset) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            // The last may have been cut off; the others have not.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return match group.split_last() {
+                    Some((_, [])) | None => Ok(()),
+                    Some((last, others)) => {
+                        self.read_group(others, found)?;
+                        self.read_group(std::slice::from_ref(last), found)
+                    }
+                };
+            }
             Err(error) => return Err(error.into()),
         }
         let bytes = Bytes::from(bytes);
-        let header = bytes.first_chunk().and_then(Header::decode);
-        let Some(header) = header.filter(|header| header.len() == place.len) else {
-            return Ok(None);
-        };
-        Ok(match header.record(bytes.slice(ALIGN..)) {
-            Some(Record::Event(json)) => Some(json),
-            _ => None,
-        })
+        for (number, place) in group {
+            let from = usize::try_from(place.offset.saturating_sub(first.offset));
+            if let Some(slot) = found.get_mut(*number) {
+                *slot = from.ok().and_then(|from| event_at(&bytes, from, place.len));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a record of an event could lie there: an index that was damaged asks for no gigabytes.
+fn is_plausible(place: &Place) -> bool {
+    usize::try_from(place.len).is_ok_and(|len| len <= record::MAX_BODY)
+}
+
+/// The event whose record of `len` bytes begins at `from`.
+fn event_at(bytes: &Bytes, from: usize, len: u32) -> Option<Stored> {
+    let header = bytes.get(from..)?.first_chunk().and_then(Header::decode)?;
+    let from = from.checked_add(ALIGN)?;
+    let end = from.checked_add(usize::try_from(len).ok()?)?;
+    if header.len() != len || end > bytes.len() {
+        return None;
+    }
+    match header.record(bytes.slice(from..end)) {
+        Some(Record::Event(stored)) => Some(stored),
+        _ => None,
     }
 }
 

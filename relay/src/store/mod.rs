@@ -29,12 +29,14 @@ pub mod record;
 pub mod recovery;
 mod rows;
 pub mod sled;
+pub mod stored;
 pub mod transaction;
 
 use std::ops::ControlFlow;
 
 pub use events::{EventStore, Opened};
 pub use query::Query;
+pub use stored::Stored;
 pub use transaction::{Outcome, Transaction, Writer};
 
 /// An ordered map of byte strings with atomic batches.

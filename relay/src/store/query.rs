@@ -1,19 +1,18 @@
 //! Answering a filter from the index, newest first, in pages.
 //!
 //! A filter becomes a set of index ranges that together hold every event it could match; they
-//! are merged by time, and each candidate is read and asked [`Filter::matches`] and
-//! [`policy::may_read`]. The ranges only save work: dropping a range check can never show too
-//! much, and a property test compares the answers with the plain rule.
+//! are merged by time, the candidates are read from the log a handful at a time, and each is asked
+//! whether it [`Stored::is_for`] this filter and reader. The ranges only save work: dropping a range
+//! check can never show too much, and a property test compares the answers with the plain rule.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
 
-use wire::{Event, Filter, PublicKey, kinds};
+use wire::{Filter, PublicKey, kinds};
 
-use super::keys::{self, Hash};
-use super::{EventStore, StoreError};
-use crate::policy;
+use super::keys::{self, Entry, Hash};
+use super::{EventStore, StoreError, Stored};
 
 /// Rows fetched from one range at a time, at least and at most: a filter of many ranges holds
 /// few rows of each.
@@ -24,6 +23,8 @@ const HELD_ROWS: usize = 4_096;
 const PAGE_ROWS: usize = 2_000;
 /// Bytes of events in one page, about.
 const PAGE_BYTES: usize = 256 * 1024;
+/// Events read from the log together, at most.
+const READ_TOGETHER: usize = 128;
 /// Bytes of events of one second that are put in the order of their ids. Beyond that the order
 /// within the second is kept only piecewise.
 const SECOND_BYTES: usize = 1024 * 1024;
@@ -42,10 +43,10 @@ pub struct Query {
     is_complete: Option<bool>,
     ranges: Vec<Range>,
     /// The next row of each range that has one, newest first.
-    next: BinaryHeap<Reverse<(u64, Hash, usize)>>,
+    next: BinaryHeap<Reverse<Next>>,
     last: Option<(u64, Hash)>,
     /// Matches of one second, not yet in order.
-    second: Vec<Event>,
+    second: Vec<Stored>,
     second_bytes: usize,
 }
 
@@ -53,7 +54,7 @@ pub struct Query {
 #[derive(Debug)]
 pub struct Page {
     /// Newest first, ties by id.
-    pub events: Vec<Event>,
+    pub events: Vec<Stored>,
     /// Whether there is nothing further.
     pub is_last: bool,
 }
@@ -63,9 +64,12 @@ struct Range {
     prefix_len: usize,
     from: Vec<u8>,
     to: Vec<u8>,
-    rows: VecDeque<(u64, Hash)>,
+    rows: VecDeque<Row>,
     is_read: bool,
 }
+
+/// A row of a range: an inverted time, an id, and where the event lies, if the row says so.
+type Row = (u64, Hash, Option<Entry>);
 
 impl Query {
     /// Prepares a filter for somebody who authenticated `auth`: at most `most` events, of those
@@ -110,8 +114,29 @@ impl Query {
     pub fn page(&mut self, store: &EventStore, now: u64) -> Result<Page, StoreError> {
         let mut events = Vec::new();
         let mut bytes = 0;
-        for _ in 0..PAGE_ROWS {
-            let Some(Reverse((time, id, range))) = self.next.pop() else {
+        let mut rows = 0;
+        while rows < PAGE_ROWS {
+            let candidates = self.candidates(store, now, &mut rows)?;
+            for stored in store.read_all(&candidates)?.into_iter().flatten() {
+                let is_later = |first: &Stored| first.created_at() != stored.created_at();
+                if self.second.first().is_some_and(is_later) || self.second_bytes > SECOND_BYTES {
+                    bytes += self.second_bytes;
+                    self.end_second(&mut events);
+                }
+                if self.is_complete.is_some() {
+                    break;
+                }
+                if !stored.is_for(&self.filter, &self.auth) {
+                    continue;
+                }
+                if self.remaining == 0 {
+                    self.is_complete = Some(false);
+                    break;
+                }
+                self.second_bytes += stored.body().len();
+                self.second.push(stored);
+            }
+            if self.next.is_empty() {
                 self.end_second(&mut events);
                 // Whoever asked for nothing was shown nothing, and nothing was looked for.
                 let has_looked = self.remaining > 0 || !self.ranges.is_empty();
@@ -122,29 +147,6 @@ impl Query {
                     events,
                     is_last: true,
                 });
-            };
-            self.refill(store, range)?;
-            // The same event under two values of one list comes twice in a row.
-            if self.last == Some((time, id)) {
-                continue;
-            }
-            if self.last.is_some_and(|(last, _)| last != time) {
-                bytes += self.second_bytes;
-                self.end_second(&mut events);
-            }
-            self.last = Some((time, id));
-            if self.is_complete.is_none()
-                && let Some(event) = self.candidate(store, &id, now)?
-            {
-                if self.remaining == 0 {
-                    self.is_complete = Some(false);
-                }
-                self.second_bytes += event.json().len();
-                self.second.push(event);
-            }
-            if self.second_bytes > SECOND_BYTES {
-                bytes += self.second_bytes;
-                self.end_second(&mut events);
             }
             // The last page goes on a little, to see whether it was the last event as well.
             if self.is_complete.is_some() || (bytes > PAGE_BYTES && self.remaining > 0) {
@@ -157,9 +159,54 @@ impl Query {
         })
     }
 
+    /// The next few events that are worth reading, newest first: fewer than a page, and hardly more
+    /// than are still wanted. `rows` counts what was looked at.
+    fn candidates(
+        &mut self,
+        store: &EventStore,
+        now: u64,
+        rows: &mut usize,
+    ) -> Result<Vec<(Hash, Entry)>, StoreError> {
+        // One more than wanted tells whether there are more.
+        let missing = self.remaining.saturating_sub(self.second.len());
+        let most = missing.saturating_add(1).min(READ_TOGETHER);
+        let mut found = Vec::with_capacity(most);
+        let mut bytes = 0;
+        while found.len() < most && bytes < PAGE_BYTES && *rows < PAGE_ROWS {
+            let Some(Reverse(Next {
+                time,
+                id,
+                range,
+                entry,
+            })) = self.next.pop()
+            else {
+                break;
+            };
+            *rows += 1;
+            self.refill(store, range)?;
+            // The same event under two values of one list comes twice in a row.
+            if self.last == Some((time, id)) {
+                continue;
+            }
+            self.last = Some((time, id));
+            let entry = match entry {
+                Some(entry) => Some(entry),
+                None => store.entry(&id)?,
+            };
+            if let Some(entry) = entry
+                && entry.seq <= self.up_to_seq
+                && entry.expires_at > now
+            {
+                bytes += usize::try_from(entry.place.len).unwrap_or(PAGE_BYTES);
+                found.push((id, entry));
+            }
+        }
+        Ok(found)
+    }
+
     /// Puts the matches of one second in order and hands them over.
-    fn end_second(&mut self, events: &mut Vec<Event>) {
-        self.second.sort_by_key(Event::id);
+    fn end_second(&mut self, events: &mut Vec<Stored>) {
+        self.second.sort_by_key(Stored::id);
         if self.second.len() > self.remaining {
             self.is_complete = Some(false);
             self.second.truncate(self.remaining);
@@ -167,23 +214,6 @@ impl Query {
         self.remaining -= self.second.len();
         events.append(&mut self.second);
         self.second_bytes = 0;
-    }
-
-    fn candidate(
-        &self,
-        store: &EventStore,
-        id: &Hash,
-        now: u64,
-    ) -> Result<Option<Event>, StoreError> {
-        let Some((entry, json)) = store.read(id)? else {
-            return Ok(None);
-        };
-        if entry.seq > self.up_to_seq || entry.expires_at <= now {
-            return Ok(None);
-        }
-        Ok(Event::decode(json)
-            .ok()
-            .filter(|event| self.filter.matches(event) && policy::may_read(event, &self.auth)))
     }
 
     fn plan(&mut self, store: &EventStore) -> Result<(), StoreError> {
@@ -194,10 +224,10 @@ impl Query {
             for id in ids {
                 let id = hasher.id(id);
                 if let Some(entry) = store.entry(&id)? {
-                    rows.push((u64::MAX - entry.created_at, id));
+                    rows.push((u64::MAX - entry.created_at, id, Some(entry)));
                 }
             }
-            rows.sort_unstable();
+            rows.sort_unstable_by_key(|(time, id, _)| (*time, *id));
             self.ranges.push(Range {
                 prefix_len: 0,
                 from: Vec::new(),
@@ -278,27 +308,71 @@ impl Query {
         if range.rows.is_empty() && !range.is_read {
             let mut rows = VecDeque::new();
             let mut last = None;
-            store.index().scan(&range.from, &range.to, &mut |key, _| {
-                if let Some(row) = keys::split_at(key, range.prefix_len) {
-                    rows.push_back(row);
-                }
-                match rows.len() < most {
-                    true => ControlFlow::Continue(()),
-                    false => {
-                        last = Some(key.to_vec());
-                        ControlFlow::Break(())
+            store
+                .index()
+                .scan(&range.from, &range.to, &mut |key, value| {
+                    if let Some((time, id)) = keys::split_at(key, range.prefix_len) {
+                        // Only a mailbox's rows say where; a value that does not hold says nothing.
+                        rows.push_back((time, id, Entry::decode(value).ok()));
                     }
-                }
-            })?;
+                    match rows.len() < most {
+                        true => ControlFlow::Continue(()),
+                        false => {
+                            last = Some(key.to_vec());
+                            ControlFlow::Break(())
+                        }
+                    }
+                })?;
             match last {
                 Some(last) => range.from = [last.as_slice(), &[0]].concat(),
                 None => range.is_read = true,
             }
             range.rows = rows;
         }
-        if let Some((time, id)) = range.rows.pop_front() {
-            self.next.push(Reverse((time, id, index)));
+        if let Some((time, id, entry)) = range.rows.pop_front() {
+            self.next.push(Reverse(Next {
+                time,
+                id,
+                range: index,
+                entry,
+            }));
         }
         Ok(())
     }
 }
+
+/// The first row of a range that was not looked at yet.
+#[derive(Debug)]
+struct Next {
+    /// Inverted, so that the newest is the smallest.
+    time: u64,
+    id: Hash,
+    range: usize,
+    entry: Option<Entry>,
+}
+
+impl Next {
+    fn order(&self) -> (u64, Hash, usize) {
+        (self.time, self.id, self.range)
+    }
+}
+
+impl Ord for Next {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Next {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Next {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Next {}

@@ -9,11 +9,12 @@
 //! ```
 //!
 //! Records start at multiples of 16, so a header never straddles two sectors and a power loss
-//! leaves it old or new. A length below 2^24 puts a zero byte into every header, and no event's
-//! JSON can hold one: what an author wrote is never taken for a record.
+//! leaves it old or new. Every header contains three zero bytes, and no event's JSON can hold one:
+//! what an author wrote is never taken for a record ([`super::stored`] has the rest of a body).
 
 use super::StoreError;
 use super::keys::{Hash, Place, take};
+use super::stored::Stored;
 
 /// Bytes of a header, and what records are aligned to.
 pub const ALIGN: usize = 16;
@@ -25,8 +26,8 @@ pub const MAX_BODY: usize = 1 << 20;
 pub enum Record {
     /// The body was here and is zeros now.
     Erased,
-    /// An event's JSON.
-    Event(bytes::Bytes),
+    /// An event.
+    Event(Stored),
     /// The body at `place` is erased; `id` is the event's keyed hash. Written and synced before
     /// the zeros, so that recovery can finish what a crash interrupted.
     Erasure {
@@ -131,7 +132,7 @@ impl Header {
         let mut input: &[u8] = &body;
         let input = &mut input;
         match self.kind {
-            EVENT => Some(Record::Event(body)),
+            EVENT => Stored::from_body(body).map(Record::Event),
             ERASURE => Some(Record::Erasure {
                 place: Place {
                     segment: u32::from_be_bytes(take(input).ok()?),
@@ -168,7 +169,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<u32, StoreError> {
     let fixed;
     let (kind, body): (u8, &[u8]) = match record {
         Record::Erased => (ERASED, &[]),
-        Record::Event(json) => (EVENT, json),
+        Record::Event(stored) => (EVENT, stored.body()),
         Record::Erasure { place, id } => {
             fixed = [
                 place.segment.to_be_bytes().as_slice(),
@@ -242,7 +243,6 @@ mod tests {
             len: 70_000,
         };
         let records = [
-            Record::Event(bytes::Bytes::from_static(b"{\"id\":\"x\"}")),
             Record::Erasure { place, id: [9; 16] },
             Record::Deletion {
                 deletion: [1; 16],

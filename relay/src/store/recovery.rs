@@ -13,19 +13,17 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use rustix::fs::FlockOperation;
-use wire::Event;
 
 use super::bodies::Bodies as _;
 use super::engine;
 use super::keys::{self, Hasher, Place};
 use super::log::{FIRST, SegmentLog, sync_folder};
 use super::record::Record;
-use super::rows::Rows;
-use super::{EventStore, Index, Opened, StoreError, Writer};
+use super::rows::{Hashes, Rows};
+use super::{EventStore, Index, Opened, StoreError, Stored, Writer};
 use crate::config::IndexEngine;
 use crate::policy::Rules;
 
@@ -237,7 +235,7 @@ impl Replay<'_> {
     fn record(&mut self, place: Place, record: Record) -> Result<(), StoreError> {
         match record {
             Record::Erased => Ok(()),
-            Record::Event(json) => self.event(place, json),
+            Record::Event(stored) => self.event(place, &stored),
             Record::Erasure { place: erased, id } => {
                 self.erased.push(erased);
                 let Some(entry) = self.rows.entry(&id)? else {
@@ -246,7 +244,7 @@ impl Replay<'_> {
                 // A copy of it that was being moved goes too.
                 self.erased.push(entry.place);
                 let event = self.log.read(entry.place)?;
-                let event = event.and_then(|json| Event::decode(json).ok());
+                let event = event.and_then(|stored| stored.event());
                 self.rows
                     .remove_event(self.hasher, &id, &entry, event.as_ref())
             }
@@ -273,11 +271,12 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn event(&mut self, place: Place, json: Bytes) -> Result<(), StoreError> {
-        let Ok(event) = Event::decode(json) else {
+    fn event(&mut self, place: Place, stored: &Stored) -> Result<(), StoreError> {
+        let Some(event) = stored.event() else {
             return Ok(());
         };
-        let id = self.hasher.id(&event.id());
+        let hashes = Hashes::of(self.hasher, &event);
+        let id = hashes.id;
         match self.rows.entry(&id)? {
             Some(entry) if entry.place == place => Ok(()),
             Some(entry) => {
@@ -286,7 +285,7 @@ impl Replay<'_> {
             }
             None => {
                 self.seq = self.seq.saturating_add(1);
-                self.rows.insert_event(self.hasher, &event, place, self.seq)
+                self.rows.insert_event(&hashes, &event, place, self.seq)
             }
         }
     }

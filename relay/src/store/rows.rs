@@ -100,28 +100,27 @@ impl<'i> Rows<'i> {
     /// Adds every row of an event that lies at `place`.
     pub(super) fn insert_event(
         &mut self,
-        hasher: &Hasher,
+        hashes: &Hashes,
         event: &Event,
         place: Place,
         seq: u64,
     ) -> Result<(), StoreError> {
-        let id = hasher.id(&event.id());
-        let recipient = recipient_of(hasher, event);
+        let id = &hashes.id;
         let entry = Entry {
             place,
             created_at: event.created_at(),
             expires_at: event.expiration().unwrap_or(u64::MAX),
             seq,
             kind: event.kind(),
-            recipient: recipient.unwrap_or_default(),
+            recipient: hashes.recipient.unwrap_or_default(),
         };
-        for key in secondary(hasher, event, &id) {
+        self.place_event(id, &entry);
+        for key in secondary(hashes, event) {
             self.put(key, Vec::new());
         }
-        if let Some(address) = address_of(hasher, event) {
-            self.put(keys::address(&address), id.to_vec());
+        if let Some(address) = &hashes.address {
+            self.put(keys::address(address), id.to_vec());
         }
-        self.put(keys::event(&id), entry.encode());
         self.count(&entry, true)
     }
 
@@ -135,11 +134,12 @@ impl<'i> Rows<'i> {
         event: Option<&Event>,
     ) -> Result<(), StoreError> {
         if let Some(event) = event {
-            for key in secondary(hasher, event, id) {
+            let hashes = Hashes::of(hasher, event);
+            for key in secondary(&hashes, event) {
                 self.remove(key);
             }
-            if let Some(address) = address_of(hasher, event) {
-                let key = keys::address(&address);
+            if let Some(address) = &hashes.address {
+                let key = keys::address(address);
                 if self.get(&key)?.as_deref() == Some(id.as_slice()) {
                     self.remove(key);
                 }
@@ -148,7 +148,19 @@ impl<'i> Rows<'i> {
             self.remove(keys::expiry(entry.expires_at, id));
         }
         self.remove(keys::event(id));
+        if let Some(mailbox) = mailbox_row(id, entry) {
+            self.remove(mailbox);
+        }
         self.count(entry, false)
+    }
+
+    /// Writes the rows that say where an event lies.
+    fn place_event(&mut self, id: &Hash, entry: &Entry) {
+        let value = entry.encode();
+        if let Some(mailbox) = mailbox_row(id, entry) {
+            self.put(mailbox, value.clone());
+        }
+        self.put(keys::event(id), value);
     }
 
     /// Keeps the counts of the mailbox and the segment in step with one event.
@@ -192,13 +204,43 @@ impl<'i> Rows<'i> {
         };
         self.count(&uncounted, false)?;
         self.count(&Entry { place, ..uncounted }, true)?;
-        self.put(keys::event(id), moved.encode());
+        self.place_event(id, &moved);
         Ok(())
     }
 }
 
+/// The row of a wrap in its recipient's mailbox.
+fn mailbox_row(id: &Hash, entry: &Entry) -> Option<Vec<u8>> {
+    let is_in_one = entry.recipient != Hash::default();
+    is_in_one.then(|| keys::at(keys::by_recipient(&entry.recipient), entry.created_at, id))
+}
+
+/// The keyed hashes of an event that its rows are made of, each computed once.
+#[derive(Debug, Clone)]
+pub(super) struct Hashes {
+    hasher: Hasher,
+    pub(super) id: Hash,
+    author: Hash,
+    /// Whose mailbox it counts in, for stored wraps.
+    pub(super) recipient: Option<Hash>,
+    /// Of a replaceable or addressable event.
+    pub(super) address: Option<Hash>,
+}
+
+impl Hashes {
+    pub(super) fn of(hasher: &Hasher, event: &Event) -> Self {
+        Self {
+            id: hasher.id(&event.id()),
+            author: hasher.author(&event.pubkey()),
+            recipient: recipient_of(hasher, event),
+            address: address_of(hasher, event),
+            hasher: hasher.clone(),
+        }
+    }
+}
+
 /// The hash of whose mailbox the event counts in, for stored wraps.
-pub(super) fn recipient_of(hasher: &Hasher, event: &Event) -> Option<Hash> {
+fn recipient_of(hasher: &Hasher, event: &Event) -> Option<Hash> {
     match event.kind() {
         kinds::WRAP => policy::sole_recipient(event.tags()).map(|key| hasher.recipient(&key)),
         _ => None,
@@ -206,7 +248,7 @@ pub(super) fn recipient_of(hasher: &Hasher, event: &Event) -> Option<Hash> {
 }
 
 /// The hash of the address of a replaceable or addressable event.
-pub(super) fn address_of(hasher: &Hasher, event: &Event) -> Option<Hash> {
+fn address_of(hasher: &Hasher, event: &Event) -> Option<Hash> {
     let d = match event.kind() {
         kind if kinds::is_replaceable(kind) => "",
         kind if kinds::is_addressable(kind) => event.tags().value("d").unwrap_or_default(),
@@ -215,27 +257,26 @@ pub(super) fn address_of(hasher: &Hasher, event: &Event) -> Option<Hash> {
     Some(hasher.address(event.kind(), &event.pubkey(), d))
 }
 
-/// The keys that lead to an event, besides its id. Wraps are reached through their recipient
-/// only (nobody else may read them), and through their author for NIP-62.
-fn secondary(hasher: &Hasher, event: &Event, id: &Hash) -> Vec<Vec<u8>> {
+/// The keys that lead to an event, besides its id and its mailbox. Wraps are reached through their
+/// recipient only (nobody else may read them), and through their author for NIP-62.
+fn secondary(hashes: &Hashes, event: &Event) -> Vec<Vec<u8>> {
+    let Hashes { id, author, .. } = hashes;
     let at = |prefix| keys::at(prefix, event.created_at(), id);
-    let author = hasher.author(&event.pubkey());
-    let mut found = vec![at(keys::by_author(&author))];
+    let mut found = vec![at(keys::by_author(author))];
     if let Some(expires_at) = event.expiration() {
         found.push(keys::expiry(expires_at, id));
     }
-    if let Some(recipient) = recipient_of(hasher, event) {
-        found.push(at(keys::by_recipient(&recipient)));
+    if hashes.recipient.is_some() {
         return found;
     }
     found.push(at(keys::by_time()));
     found.push(at(keys::by_kind(event.kind())));
-    found.push(at(keys::by_author_and_kind(&author, event.kind())));
+    found.push(at(keys::by_author_and_kind(author, event.kind())));
     for tag in event.tags().iter() {
         if let ([letter], Some(value)) = (tag.name().as_bytes(), tag.value())
             && letter.is_ascii_alphabetic()
         {
-            found.push(at(keys::by_tag(&hasher.tag(*letter, value))));
+            found.push(at(keys::by_tag(&hashes.hasher.tag(*letter, value))));
         }
     }
     found

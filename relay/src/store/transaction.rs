@@ -16,8 +16,8 @@ use wire::{Event, EventId, PublicKey, VerifiedEvent, kinds};
 use super::bodies::Staged;
 use super::keys::{self, Entry, Hash, Place};
 use super::record::Record;
-use super::rows::{self, Rows};
-use super::{EventStore, StoreError};
+use super::rows::{Hashes, Rows};
+use super::{EventStore, StoreError, Stored};
 use crate::policy::{self, Refusal, Rules};
 
 /// Events erased per transaction where very many go at once.
@@ -185,7 +185,8 @@ impl Transaction<'_> {
     /// Keeps an event, unless it is here already, was deleted, or finds its mailbox full.
     pub fn put(&mut self, event: &VerifiedEvent) -> Result<Outcome, StoreError> {
         let hasher = self.store.hasher();
-        let id = hasher.id(&event.id());
+        let hashes = Hashes::of(hasher, event);
+        let id = hashes.id;
         if self.rows.entry(&id)?.is_some() {
             return Ok(Outcome::Duplicate);
         }
@@ -193,12 +194,12 @@ impl Transaction<'_> {
             return Ok(Outcome::Refused(refusal));
         }
         let mut replaced = None;
-        if let Some(address) = rows::address_of(hasher, event) {
-            let deleted = self.rows.number(&keys::address_deletion(&address))?;
+        if let Some(address) = &hashes.address {
+            let deleted = self.rows.number(&keys::address_deletion(address))?;
             if deleted.is_some_and(|up_to| event.created_at() <= up_to) {
                 return Ok(Outcome::Refused(Refusal::Deleted));
             }
-            if let Some(other) = self.rows.get(&keys::address(&address))? {
+            if let Some(other) = self.rows.get(&keys::address(address))? {
                 let other: Hash = keys::take(&mut other.as_slice())?;
                 if let Some((_, current)) = self.find(&other)? {
                     let newer = |e: &Event| (e.created_at(), std::cmp::Reverse(e.id()));
@@ -209,10 +210,11 @@ impl Transaction<'_> {
                 }
             }
         }
-        if let Some(recipient) = rows::recipient_of(hasher, event) {
-            let row = self.rows.get(&keys::mailbox(&recipient))?;
+        let stored = Stored::of(event);
+        if let Some(recipient) = &hashes.recipient {
+            let row = self.rows.get(&keys::mailbox(recipient))?;
             let (count, bytes) = keys::decode_pair(row.as_deref())?;
-            let bytes = bytes.saturating_add(event.json().len() as u64);
+            let bytes = bytes.saturating_add(stored.body().len() as u64);
             if self
                 .rules
                 .wraps_per_recipient
@@ -231,10 +233,10 @@ impl Transaction<'_> {
         if let Some(replaced) = replaced {
             self.erase(&replaced)?;
         }
-        let place = self.staged.push(&Record::Event(event.json().clone()))?;
+        let place = self.staged.push(&Record::Event(stored))?;
         self.next_seq = self.next_seq.saturating_add(1);
         self.rows
-            .insert_event(hasher, event, place, self.next_seq)?;
+            .insert_event(&hashes, event, place, self.next_seq)?;
         self.fresh.insert(id, event.clone());
         Ok(Outcome::Stored { seq: self.next_seq })
     }
@@ -463,9 +465,9 @@ impl Transaction<'_> {
         if let Some(event) = self.fresh.get(id) {
             return Ok(Some((entry, Event::clone(event))));
         }
-        let json = self.store.bodies().read(entry.place)?;
-        Ok(json
-            .and_then(|json| Event::decode(json).ok())
+        let stored = self.store.bodies().read(entry.place)?;
+        Ok(stored
+            .and_then(|stored| stored.event())
             .map(|event| (entry, event)))
     }
 

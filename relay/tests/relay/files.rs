@@ -132,7 +132,7 @@ pub fn find_at_most(
     let mut found = Vec::new();
     loop {
         let Page { events, is_last } = query.page(store, now()).unwrap();
-        found.extend(events);
+        found.extend(events.iter().map(|stored| stored.event().unwrap()));
         if is_last {
             return (found, query.is_complete());
         }

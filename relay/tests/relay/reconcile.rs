@@ -168,7 +168,7 @@ proptest! {
             .map(|n| unsigned(1_000 + u64::from(n) % 7, &n.to_string()))
             .collect();
         let mut set = EventSet::default();
-        set.extend(&events);
+        set.extend(events.iter().map(|event| (event.created_at(), event.id())));
         let mut reconciler = set.seal().unwrap();
         let (_, mut spoiled) = Comparison::begin(&events[..250]);
         let at = at.index(spoiled.len());
@@ -205,7 +205,7 @@ fn r_neg_4_a_large_difference_comes_in_messages_that_fit_their_frames() {
     own.retain(|event| event.created_at() % 3 != 0);
     own.push(unsigned(7, "only here"));
     let mut set = EventSet::default();
-    set.extend(&events);
+    set.extend(events.iter().map(|event| (event.created_at(), event.id())));
     let mut reconciler = set.seal().unwrap();
     let (mut comparison, mut message) = Comparison::begin(&own);
     loop {

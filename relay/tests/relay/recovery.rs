@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sotto_relay::config::IndexEngine;
 use sotto_relay::store::recovery::{self, DiskOptions};
+use sotto_relay::store::stored::PRELUDE;
 use sotto_relay::store::{Opened, StoreError};
 use wire::{Event, Filter};
 
@@ -79,7 +80,7 @@ fn r_crash_1_a_log_cut_at_any_byte_of_its_last_records_keeps_all_before() {
             // The zeros behind a body may be missing.
             let ends = [start, middle].into_iter().zip(&wraps[4..]);
             let whole = 4 + ends
-                .filter(|(start, wrap)| cut >= *start as usize + 16 + wrap.json().len())
+                .filter(|(start, wrap)| cut >= *start as usize + 16 + PRELUDE + wrap.json().len())
                 .count();
             assert_eq!(mail(&opened, &to), sorted(&wraps[..whole]), "cut at {cut}");
             // It goes on from there.
