@@ -34,8 +34,17 @@ pub struct Config {
     pub rules: Rules,
     /// What one connection may cost.
     pub limits: Limits,
+    /// What the operator may count.
+    pub metrics: MetricsAt,
     /// What time it is.
     pub clock: Clock,
+}
+
+/// Where metrics are to be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetricsAt {
+    /// An address of this machine; none: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Tells the time in Unix seconds; tests hand in their own.
@@ -328,6 +337,17 @@ section! {
     }
 }
 
+section! {
+    /// Metrics for Prometheus, without keys, ids and addresses.
+    RawMetrics {
+        /// Address and port of a listener of its own, for example "127.0.0.1:7449": there,
+        /// GET /metrics answers in Prometheus's text format. Empty: there is none.
+        listen: String = String::new(),
+        /// The address above need not be loopback. Whoever reaches it reads the metrics.
+        beyond_loopback: bool = false,
+    }
+}
+
 /// The whole file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -340,6 +360,8 @@ pub struct Raw {
     pub store: RawStore,
     /// `[limits]`
     pub limits: RawLimits,
+    /// `[metrics]`
+    pub metrics: RawMetrics,
 }
 
 impl Raw {
@@ -361,6 +383,8 @@ impl Raw {
         raw.store.document(&mut out);
         out.push_str("[limits]\n");
         raw.limits.document(&mut out);
+        out.push_str("[metrics]\n");
+        raw.metrics.document(&mut out);
         out
     }
 
@@ -371,6 +395,7 @@ impl Raw {
             policy,
             store,
             limits: raw,
+            metrics,
         } = self;
         let listen = server
             .listen
@@ -453,6 +478,19 @@ impl Raw {
         if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return Err(refused(name, "must not be 0"));
         }
+        let metrics_listen = match metrics.listen.as_str() {
+            "" => None,
+            text => {
+                let address: SocketAddr = text
+                    .parse()
+                    .map_err(|_| refused("metrics.listen", "not an address with a port"))?;
+                if !address.ip().is_loopback() && !metrics.beyond_loopback {
+                    let why = "not loopback, and beyond_loopback is not set";
+                    return Err(refused("metrics.listen", why));
+                }
+                Some(address)
+            }
+        };
         let folder = match server.data.as_str() {
             "" => data,
             folder => PathBuf::from(folder),
@@ -503,6 +541,9 @@ impl Raw {
                 message_timeout: Duration::from_secs(raw.message_timeout_s.max(1)),
                 idle_ping: Duration::from_secs(raw.idle_ping_s.max(1)),
                 grace: Duration::from_secs(raw.grace_s),
+            },
+            metrics: MetricsAt {
+                listen: metrics_listen,
             },
             clock: Clock::system(),
         })
@@ -557,6 +598,7 @@ impl Config {
                 idle_ping: Duration::from_secs(limits.idle_ping_s),
                 grace: Duration::from_secs(limits.grace_s),
             },
+            metrics: MetricsAt::default(),
             clock: Clock::system(),
         }
     }
@@ -572,6 +614,9 @@ impl Config {
         }
         if keep(&mut self.storage, &running.storage) {
             kept.push("server.data or [store]");
+        }
+        if keep(&mut self.metrics, &running.metrics) {
+            kept.push("[metrics]");
         }
         let altogether = &mut self.limits.reconciled_altogether;
         if keep(altogether, &running.limits.reconciled_altogether) {
@@ -660,6 +705,7 @@ mod tests {
             ("[policy]\npow_of = \"notes\"", "policy.pow_of"),
             ("[policy]\npow_bits = 41", "policy.pow_bits"),
             ("[policy]\nkinds = [65536]", "line 2"),
+            ("[metrics]\nlisten = \"0.0.0.0:7449\"", "metrics.listen"),
             ("[store]\nindex = \"sqlite\"", "index"),
         ] {
             let error = Raw::parse(text)

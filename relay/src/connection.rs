@@ -96,6 +96,7 @@ impl Connection {
             .live
             .change(|fanout, _| fanout.connect(client, outbox.clone()));
         outbox.push(RelayFrame::auth(&challenge));
+        shared.metrics.sockets.add(1);
         Self {
             in_flight: Arc::new(Semaphore::new(limits.events_in_flight)),
             shared,
@@ -187,6 +188,7 @@ impl Connection {
                     if bytes.len() > READ_BUFFER_BYTES {
                         self.account.keep_buffer(bytes.len());
                     }
+                    self.shared.metrics.bytes_received.add(bytes.len());
                     if let Err(end) = self.frame(&bytes).await {
                         return end;
                     }
@@ -220,11 +222,16 @@ impl Connection {
     /// Sends what waits.
     async fn flush(&self, socket: &mut WebSocket) -> Result<(), ()> {
         let limit = self.in_force.config.limits.write_timeout;
+        let metrics = &self.shared.metrics;
         loop {
-            let Taken { frames, bytes } = self.outbox.take(FLUSH_BYTES).ok_or(())?;
+            let Some(Taken { frames, bytes }) = self.outbox.take(FLUSH_BYTES) else {
+                metrics.slow_readers.add(1);
+                return Err(());
+            };
             if frames.is_empty() {
                 return Ok(());
             }
+            metrics.bytes_sent.add(bytes);
             self.account.keep_buffer(bytes);
             let write = async {
                 for frame in frames {
@@ -238,7 +245,11 @@ impl Connection {
             };
             match written {
                 Ok(Ok(())) => self.outbox.sent(bytes),
-                Ok(Err(_)) | Err(_) => return Err(()),
+                Ok(Err(_)) => return Err(()),
+                Err(_) => {
+                    metrics.slow_readers.add(1);
+                    return Err(());
+                }
             }
         }
     }
@@ -278,6 +289,7 @@ impl Connection {
 
     fn refuse_frame(&mut self, refusal: DecodeRefusal) -> Result<(), End> {
         self.garbage += 1;
+        self.shared.metrics.malformed.add(1);
         if self.garbage > MAX_GARBAGE {
             return Err(End::Policy("too many malformed messages"));
         }
@@ -334,6 +346,7 @@ impl Connection {
         let id = event.id();
         self.auth_tries += 1;
         if self.auth_tries > self.in_force.config.limits.auth_tries {
+            self.shared.metrics.auth_refused.add("auth_tries");
             let text = Refusal::AuthTries.message().text;
             self.outbox.push(RelayFrame::ok(&id, false, &text));
             return match self.auth_tries > self.in_force.config.limits.auth_tries * 2 {
@@ -374,7 +387,9 @@ impl Connection {
 
     fn subscribe(&mut self, id: SubscriptionId, filters: Vec<Filter>) {
         self.unsubscribe(&id);
+        self.shared.metrics.reqs.add(1);
         if let Err(refusal) = policy::may_ask(&filters, &self.auth) {
+            self.shared.metrics.refused_to_answer(refusal);
             self.outbox
                 .push(RelayFrame::closed(&id, &refusal.message().text));
             return;
@@ -400,6 +415,8 @@ impl Connection {
             is_allowed.then_some(delivered)
         });
         let Some(up_to_seq) = opened else {
+            let metrics = &self.shared.metrics;
+            metrics.requests_refused.add("too_many_subscriptions");
             let text = OkMessage::new(Reason::RateLimited, "too many subscriptions").text;
             self.outbox.push(RelayFrame::closed(&id, &text));
             return;
@@ -410,6 +427,7 @@ impl Connection {
             filters: self.account.hold(weight),
         };
         self.subscriptions.insert(id.clone(), subscription);
+        self.shared.metrics.subscriptions.add(1);
         let request = Request {
             id,
             filters,
@@ -426,12 +444,15 @@ impl Connection {
     }
 
     fn count(&self, id: SubscriptionId, filters: Vec<Filter>) {
+        self.shared.metrics.counts.add(1);
         if let Err(refusal) = policy::may_ask(&filters, &self.auth) {
+            self.shared.metrics.refused_to_answer(refusal);
             let text = refusal.message().text;
             self.outbox.push(RelayFrame::closed(&id, &text));
             return;
         }
         let Ok(permit) = self.counts.clone().try_acquire_owned() else {
+            self.shared.metrics.requests_refused.add("too_many_counts");
             let text = OkMessage::new(Reason::RateLimited, "too many counts at once").text;
             self.outbox.push(RelayFrame::closed(&id, &text));
             return;
@@ -454,12 +475,16 @@ impl Connection {
     fn reconcile(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>) {
         self.reconciliations
             .retain(|other, session| *other != id && session.is_open());
+        self.shared.metrics.reconciliations.add(1);
         if let Err(refusal) = policy::may_ask(std::slice::from_ref(&filter), &self.auth) {
+            self.shared.metrics.refused_to_answer(refusal);
             let text = refusal.message().text;
             self.outbox.push(RelayFrame::neg_err(&id, &text));
             return;
         }
         if self.reconciliations.len() >= self.in_force.config.limits.reconciliations {
+            let metrics = &self.shared.metrics;
+            metrics.requests_refused.add("too_many_reconciliations");
             let text = OkMessage::new(Reason::RateLimited, "too many reconciliations").text;
             self.outbox.push(RelayFrame::neg_err(&id, &text));
             return;
@@ -493,6 +518,7 @@ impl Connection {
 
     fn unsubscribe(&mut self, id: &SubscriptionId) {
         if let Some(open) = self.subscriptions.remove(id) {
+            self.shared.metrics.subscriptions.sub(1);
             open.stop.cancel();
             self.shared
                 .live
@@ -503,6 +529,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.shared.metrics.sockets.sub(1);
+        self.shared
+            .metrics
+            .subscriptions
+            .sub(self.subscriptions.len());
         self.closed.cancel();
         self.outbox.close();
         self.shared

@@ -10,6 +10,7 @@ use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
 use crate::ledger::Account;
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::store::query::Page;
 use crate::store::{EventStore, Query, StoreError, Stored};
@@ -28,6 +29,8 @@ pub struct History {
     pub clock: Clock,
     /// The most events that one filter returns.
     pub most: usize,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// How many pages are read at the same time.
     pub readers: Arc<Semaphore>,
 }
@@ -97,6 +100,7 @@ impl History {
                 if !is_single {
                     held.grow(events.len() * SENT_BYTES);
                 }
+                self.metrics.delivered_stored.add(events.len());
                 let fresh = events
                     .iter()
                     .filter(|event| is_single || sent.insert(event.id()));

@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wire::{Event, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
 
 use crate::fanout::Fanout;
+use crate::metrics::{self, Metrics};
 use crate::outbox::Outbox;
 use crate::pipeline;
 use crate::policy::{self, Refusal, Verdict};
@@ -112,6 +114,7 @@ impl Ingest {
         writer: Writer,
         live: Arc<Live>,
         settings: Arc<Settings>,
+        metrics: Arc<Metrics>,
         on_death: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
@@ -120,11 +123,12 @@ impl Ingest {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         for _ in 0..cores {
             let (queue, commands, settings) = (queue.clone(), commands.clone(), settings.clone());
+            let metrics = metrics.clone();
             let body = move || {
                 while let Some(jobs) = queue.take() {
                     let in_force = settings.get();
                     for job in jobs {
-                        check(job, &in_force, &commands);
+                        check(job, &in_force, &metrics, &commands);
                     }
                 }
                 true
@@ -136,8 +140,9 @@ impl Ingest {
             );
         }
         let body = move || {
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| write(writer, &live, &settings, &inbox)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                write(writer, &live, &settings, &metrics, &inbox);
+            }));
             if outcome.is_err() {
                 tracing::error!("the writer failed; the relay stops");
                 on_death();
@@ -186,7 +191,16 @@ impl Ingest {
     }
 }
 
-fn check(job: Job, in_force: &InForce, commands: &mpsc::Sender<Command>) {
+/// Why an event was not taken: a name to count it by, and the words for its sender.
+struct No(String, OkMessage);
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        Self(metrics::name_of(refusal), refusal.message())
+    }
+}
+
+fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sender<Command>) {
     let Job {
         event,
         auth,
@@ -197,23 +211,29 @@ fn check(job: Job, in_force: &InForce, commands: &mpsc::Sender<Command>) {
     let now = config.clock.now();
     // A bug in a library must cost one event, not the relay.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let event = VerifiedEvent::verify(event)
-            .map_err(|error| OkMessage::new(Reason::Invalid, &error.to_string()).text)?;
-        let text = |refusal: Refusal| refusal.message().text;
+        let event = VerifiedEvent::verify(event).map_err(|error| {
+            No(
+                "forged".to_owned(),
+                OkMessage::new(Reason::Invalid, &error.to_string()),
+            )
+        })?;
         match &purpose {
             Purpose::Publish { .. } => policy::judge(&event, &auth, now, &config.rules, own)
-                .map_err(text)
+                .map_err(No::from)
                 .map(|verdict| Ok((event, verdict))),
             Purpose::Authenticate { challenge, .. } => {
                 policy::check_auth(&event, challenge, own, now)
-                    .map_err(text)
+                    .map_err(No::from)
                     .map(Err)
             }
         }
     }));
     let outcome = outcome.unwrap_or_else(|_| {
         tracing::error!("an event could not be checked");
-        Err(OkMessage::new(Reason::Error, "the relay failed").text)
+        Err(No(
+            "check_failed".to_owned(),
+            OkMessage::new(Reason::Error, "the relay failed"),
+        ))
     });
     match (purpose, outcome) {
         (Purpose::Publish { outbox, permits }, Ok(Ok((event, verdict)))) => {
@@ -226,15 +246,18 @@ fn check(job: Job, in_force: &InForce, commands: &mpsc::Sender<Command>) {
             // Fails only while the relay stops; the event is then not acknowledged.
             let _ = commands.send(Command::Write(checked));
         }
-        (Purpose::Publish { outbox, permits }, Err(text)) => {
-            outbox.push(RelayFrame::ok(&id, false, &text));
+        (Purpose::Publish { outbox, permits }, Err(No(why, message))) => {
+            metrics.refused.add(&why);
+            outbox.push(RelayFrame::ok(&id, false, &message.text));
             drop(permits);
         }
         (Purpose::Authenticate { reply, .. }, Ok(Err(key))) => {
+            metrics.auth_accepted.add(1);
             let _ = reply.send(Ok(key));
         }
-        (Purpose::Authenticate { reply, .. }, Err(text)) => {
-            let _ = reply.send(Err(text));
+        (Purpose::Authenticate { reply, .. }, Err(No(why, message))) => {
+            metrics.auth_refused.add(&why);
+            let _ = reply.send(Err(message.text));
         }
         // Each purpose makes its own kind of outcome above.
         (Purpose::Publish { .. }, Ok(Err(_))) | (Purpose::Authenticate { .. }, Ok(Ok(_))) => {}
@@ -242,7 +265,13 @@ fn check(job: Job, in_force: &InForce, commands: &mpsc::Sender<Command>) {
 }
 
 /// The writer thread: all that has queued, one commit, the subscribers, then the answers.
-fn write(mut writer: Writer, live: &Live, settings: &Settings, inbox: &mpsc::Receiver<Command>) {
+fn write(
+    mut writer: Writer,
+    live: &Live,
+    settings: &Settings,
+    metrics: &Metrics,
+    inbox: &mpsc::Receiver<Command>,
+) {
     let mut in_force = settings.get();
     let clock = settings.clock();
     while let Ok(first) = inbox.recv() {
@@ -265,11 +294,14 @@ fn write(mut writer: Writer, live: &Live, settings: &Settings, inbox: &mpsc::Rec
         }
         if !jobs.is_empty() {
             let now = clock.now();
+            let begun = Instant::now();
             let answers = pipeline::write_all(&mut writer, &jobs, now);
+            metrics.committed(&answers, begun.elapsed());
             let fanout = live.fanout.read().unwrap_or_else(PoisonError::into_inner);
             for ((event, _), answer) in jobs.iter().zip(&answers) {
                 let Some(seq) = answer.deliver else { continue };
                 fanout.deliver(event, now, |_, outbox, subscription| {
+                    metrics.delivered_live.add(1);
                     outbox.push(RelayFrame::event(subscription, event.json()));
                 });
                 if seq != u64::MAX {
@@ -291,7 +323,9 @@ fn write(mut writer: Writer, live: &Live, settings: &Settings, inbox: &mpsc::Rec
         }
         if let Some(reply) = maintain {
             // Nobody waits any more where the relay is stopping.
-            let _ = reply.send(crate::retention::maintain(&mut writer, clock.now()));
+            let erased = crate::retention::maintain(&mut writer, clock.now());
+            metrics.expired.add(*erased.as_ref().unwrap_or(&0));
+            let _ = reply.send(erased);
         }
     }
 }

@@ -13,7 +13,8 @@
 //! 5. [`retention`] erases what has expired.
 //!
 //! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
-//! whole relay without sockets. What is promised is listed in `docs/behaviour/relay.md`.
+//! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
+//! counted in [`metrics`]. What is promised is listed in `docs/behaviour/relay.md`.
 
 pub mod addresses;
 pub mod config;
@@ -21,12 +22,14 @@ pub mod connection;
 pub mod count;
 mod curve;
 pub mod door;
+pub mod exposition;
 pub mod fanout;
 pub mod history;
 pub mod ingest;
 pub mod ledger;
 pub mod listener;
 mod metered;
+pub mod metrics;
 pub mod model;
 pub mod nip11;
 pub mod outbox;

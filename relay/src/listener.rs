@@ -52,15 +52,15 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) {
     let in_force = shared.settings.get();
     let limits = &in_force.config.limits;
-    let places = shared.addresses.take(limits.connections).and_then(|place| {
-        let most = limits.connections_per_address;
-        let origin = shared.addresses.take_from(Origin::of(ip), most)?;
-        Some((place, origin))
-    });
-    let Some((place, origin)) = places else {
-        // Closing is all that a full house can afford.
-        return;
+    // Closing is all that a full house can afford.
+    let Some(place) = shared.addresses.take(limits.connections) else {
+        return shared.metrics.connections_refused.add("full");
     };
+    let most = limits.connections_per_address;
+    let Some(origin) = shared.addresses.take_from(Origin::of(ip), most) else {
+        return shared.metrics.connections_refused.add("address");
+    };
+    shared.metrics.connections.add(1);
     // Frames are small and answers are awaited.
     if stream.set_nodelay(true).is_err() {
         return;

@@ -4,7 +4,7 @@
 
 use wire::{OkMessage, Reason, VerifiedEvent};
 
-use crate::policy::Verdict;
+use crate::policy::{Refusal, Verdict};
 use crate::store::{Outcome, StoreError, Transaction, Writer};
 
 /// The answer to one event, and whether subscribers get it.
@@ -14,6 +14,9 @@ pub struct Answer {
     pub accepted: bool,
     /// The message of OK; empty where there is nothing to say.
     pub message: String,
+    /// The rule that says no; none where the event was taken, a newer one is here, or the store
+    /// failed.
+    pub refusal: Option<Refusal>,
     /// Under which sequence number it goes to subscribers; none: it does not.
     pub deliver: Option<u64>,
 }
@@ -93,6 +96,7 @@ fn answer(outcome: Outcome) -> Answer {
     let accepted = |message: &str, deliver| Answer {
         accepted: true,
         message: message.to_owned(),
+        refusal: None,
         deliver,
     };
     match outcome {
@@ -103,11 +107,13 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Superseded => Answer {
             accepted: false,
             message: "duplicate: have a newer version".to_owned(),
+            refusal: None,
             deliver: None,
         },
         Outcome::Refused(refusal) => Answer {
             accepted: false,
             message: refusal.message().text,
+            refusal: Some(refusal),
             deliver: None,
         },
     }
@@ -117,6 +123,7 @@ fn failed(error: &StoreError) -> Answer {
     Answer {
         accepted: false,
         message: OkMessage::new(Reason::Error, error.for_client()).text,
+        refusal: None,
         deliver: None,
     }
 }

@@ -18,11 +18,12 @@ use crate::config::{Config, Storage};
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
 use crate::ledger::Ledger;
+use crate::metrics::Metrics;
 use crate::reconcile::Reconciliations;
 use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
-use crate::{listener, retention};
+use crate::{exposition, listener, retention};
 
 /// KiB of events being checked or written, all connections together.
 const IN_FLIGHT_KIB: usize = 64 * 1024;
@@ -44,6 +45,9 @@ pub enum ServerError {
 /// What every connection shares.
 pub struct Shared {
     pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Unix seconds.
+    pub(crate) started_at: u64,
     pub(crate) live: Arc<Live>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) history: History,
@@ -68,7 +72,9 @@ pub struct Shared {
 /// ```
 pub struct Relay {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     ledger: Arc<Ledger>,
     /// A relay that is dropped stops too, only nobody waits for it.
@@ -100,6 +106,14 @@ impl Relay {
     pub async fn start(listener: TcpListener, config: Config) -> Result<Self, ServerError> {
         let address = listener.local_addr()?;
         raise_file_limit();
+        let metrics_listener = match config.metrics.listen {
+            Some(address) => Some(TcpListener::bind(address).await?),
+            None => None,
+        };
+        let metrics_address = metrics_listener
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&opening))
             .await
@@ -109,6 +123,7 @@ impl Relay {
             writer,
             warnings,
         } = opened;
+        let metrics = Arc::new(Metrics::default());
         let settings = Arc::new(Settings::new(config, address.port()));
         let config = &settings.get().config;
         let stop = CancellationToken::new();
@@ -118,6 +133,7 @@ impl Relay {
             writer,
             live.clone(),
             settings.clone(),
+            metrics.clone(),
             move || died.cancel(),
         )?);
         let readers = std::thread::available_parallelism().map_or(2, usize::from) * 2;
@@ -125,6 +141,7 @@ impl Relay {
             store,
             clock: config.clock.clone(),
             most: config.limits.events_per_filter,
+            metrics: metrics.clone(),
             readers: Arc::new(Semaphore::new(readers)),
         };
         let shared = Arc::new(Shared {
@@ -139,10 +156,17 @@ impl Relay {
             tasks: TaskTracker::new(),
             clients: AtomicU64::new(1),
             settings: settings.clone(),
+            metrics: metrics.clone(),
+            started_at: config.clock.now(),
         });
+        if let Some(listener) = metrics_listener {
+            tokio::spawn(exposition::serve(listener, shared.clone()));
+        }
         Ok(Self {
             address,
+            metrics_address,
             settings,
+            metrics,
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             ledger: shared.ledger.clone(),
@@ -171,6 +195,17 @@ impl Relay {
         self.address.port()
     }
 
+    /// Where metrics are to be had, if they are on.
+    pub fn metrics_url(&self) -> Option<String> {
+        let address = self.metrics_address?;
+        Some(format!("http://{address}/metrics"))
+    }
+
+    /// What is counted, on or not.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// What cannot be promised on this machine's file system, and what was mended at the start.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -180,6 +215,7 @@ impl Relay {
     /// from now on, for new connections at least. What cannot change while it runs stays as it
     /// was; the names of such settings that differ are returned.
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
+        self.metrics.reloads.add("done");
         self.settings.replace(config)
     }
 

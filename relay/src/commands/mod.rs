@@ -160,6 +160,7 @@ impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Store(error) => error.into(),
+            ServerError::Io(error) => error.into(),
             other => Self::new(Word::Internal, other),
         }
     }

@@ -36,11 +36,14 @@ pub fn run(
             say.warn(warning);
         }
         let url = relay.url();
-        let object = json!({
+        let mut object = json!({
             "schema": "sotto.listening/1",
             "url": url,
             "pid": std::process::id(),
         });
+        if let (Some(fields), Some(metrics)) = (object.as_object_mut(), relay.metrics_url()) {
+            fields.insert("metrics".to_owned(), metrics.into());
+        }
         say.out(&object, &format!("listening on {url}"));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
         let code = loop {
@@ -70,6 +73,7 @@ fn reload(say: &Say, relay: &Relay, read: Result<Config, Failure>) {
             tracing::info!("the configuration was reloaded");
         }
         Err(failure) => {
+            relay.metrics().reloads.add("failed");
             tracing::error!(
                 detail = failure.detail(),
                 "the configuration was not reloaded: the file is not in order"

@@ -12,6 +12,7 @@ use super::log::SegmentLog;
 use super::memory::MemoryIndex;
 use super::recovery::FolderLock;
 use super::{Index, StoreError, Stored, Writer};
+use crate::metrics::{Counter, Histogram};
 use crate::policy::Rules;
 
 /// Bodies and index together.
@@ -21,6 +22,8 @@ pub struct EventStore {
     hasher: Hasher,
     /// Held as long as the folder is used.
     lock: Mutex<Option<FolderLock>>,
+    /// Events that were overwritten.
+    pub erased: Counter,
     /// Set where log and index no longer agree; only a restart brings them together again.
     is_broken: AtomicBool,
 }
@@ -35,6 +38,17 @@ impl std::fmt::Debug for EventStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("EventStore(..)")
     }
+}
+
+/// How much of the log is in use.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of records of living events.
+    pub alive: u64,
+    /// Bytes of records of events that were erased, and whose space was not given back yet.
+    pub dead: u64,
 }
 
 /// A store that was opened.
@@ -80,6 +94,7 @@ impl EventStore {
             index,
             hasher,
             lock: Mutex::new(lock),
+            erased: Counter::default(),
             is_broken: AtomicBool::new(false),
         }
     }
@@ -135,8 +150,30 @@ impl EventStore {
         self.is_broken.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    /// Whether nothing can be written until a restart.
+    pub(crate) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// How long each sync of the log took, in microseconds; none where nothing is on disk.
+    pub fn sync_times(&self) -> Option<&Histogram> {
+        self.log().map(|log| &log.sync_times)
+    }
+
+    /// How much of the log is in use; none where nothing is on disk. Blocks.
+    pub fn sizes(&self) -> Result<Option<Sizes>, StoreError> {
+        let Some(log) = self.log() else {
+            return Ok(None);
+        };
+        let mut sizes = Sizes::default();
+        for segment in log.numbers() {
+            let row = self.index.get(&keys::segment(segment))?;
+            let (written, alive) = keys::decode_pair(row.as_deref())?;
+            sizes.segments = sizes.segments.saturating_add(1);
+            sizes.alive = sizes.alive.saturating_add(alive);
+            sizes.dead = sizes.dead.saturating_add(written.saturating_sub(alive));
+        }
+        Ok(Some(sizes))
     }
 
     /// What the index knows about an event.

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -16,6 +17,7 @@ use super::bodies::{Bodies, Staged};
 use super::keys::Place;
 use super::record::{self, ALIGN, Header, Record};
 use super::{StoreError, Stored};
+use crate::metrics::Histogram;
 
 /// The first bytes of a segment.
 pub const MAGIC: [u8; ALIGN] = *b"sotto/log/2\0\0\0\0\n";
@@ -32,6 +34,8 @@ pub struct SegmentLog {
     reserve_bytes: u64,
     segments: RwLock<BTreeMap<u32, Arc<File>>>,
     tail: Mutex<Tail>,
+    /// How long each sync of the tail took.
+    pub sync_times: Histogram,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +93,7 @@ impl SegmentLog {
                 segment: last.unwrap_or(0),
                 end: FIRST,
             }),
+            sync_times: Histogram::of_times(),
         };
         if last.is_none() {
             log.roll(1)?;
@@ -274,7 +279,10 @@ impl Bodies for SegmentLog {
             let _ = file.set_len(staged.start());
             return Err(StoreError::of_write(error));
         }
-        if let Err(error) = file.sync_data() {
+        let begun = Instant::now();
+        let synced = file.sync_data();
+        self.sync_times.observe_time(begun.elapsed());
+        if let Err(error) = synced {
             // After a failed sync nobody knows what of this batch is on the disk, and the kernel
             // will not say again. Nothing more goes into this segment; what was synced before
             // is safe.

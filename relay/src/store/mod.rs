@@ -34,7 +34,7 @@ pub mod transaction;
 
 use std::ops::ControlFlow;
 
-pub use events::{EventStore, Opened};
+pub use events::{EventStore, Opened, Sizes};
 pub use query::Query;
 pub use stored::Stored;
 pub use transaction::{Outcome, Transaction, Writer};

@@ -487,6 +487,7 @@ impl Transaction<'_> {
 
     fn apply(mut self) -> Result<(), StoreError> {
         self.store.bodies().erase(&self.erased)?;
+        self.store.erased.add(self.erased.len());
         let position = [
             self.staged.segment().to_be_bytes().as_slice(),
             &self.staged.end().to_be_bytes(),

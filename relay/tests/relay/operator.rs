@@ -1,5 +1,6 @@
 //! The operator's side of the program: reloading, what it counts, and what it logs.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -8,10 +9,10 @@ use std::sync::mpsc;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wire::Filter;
+use wire::{Filter, RelayFrame};
 
 use crate::crash::binary;
-use crate::support::{Client, PATIENCE, person, subscription};
+use crate::support::{Client, PATIENCE, mailbox, now, person, subscription};
 
 /// A running program with a configuration file, and what it says.
 pub struct Operated {
@@ -127,6 +128,127 @@ async fn document(url: &str) -> Value {
     let address = url.trim_start_matches("ws://");
     let (_, body) = get(address, "/", "Accept: application/nostr+json\r\n").await;
     serde_json::from_str(&body).unwrap()
+}
+
+/// Each sample with its value, after a look at the format.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(kinds.insert(name, kind).is_none(), "{name} twice");
+        } else if !line.starts_with("# HELP ") {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let family = name.split('{').next().unwrap();
+            let stem = ["_bucket", "_sum", "_count"]
+                .into_iter()
+                .find_map(|end| family.strip_suffix(end))
+                .filter(|stem| kinds.get(stem) == Some(&"histogram"));
+            assert!(kinds.contains_key(stem.unwrap_or(family)), "{line}");
+            samples.insert(name.to_owned(), value.parse().unwrap());
+        }
+    }
+    samples
+}
+
+#[tokio::test]
+async fn r_metrics_1_what_happens_is_counted_without_keys_ids_and_addresses() {
+    let program = Operated::start("metrics.listen = \"127.0.0.1:0\"");
+    let url = program.listening["metrics"].as_str().unwrap();
+    let address = url
+        .trim_start_matches("http://")
+        .trim_end_matches("/metrics");
+    let (alice, to) = (person(1), person(2));
+    let wrap = person(9).wrap(&to, "sealed");
+    let gone = person(8).wrap(&to, "gone");
+    let mut reader = Client::connect_as(&program.url(), &to).await;
+    let inbox = subscription("inbox");
+    reader.ask(&inbox, &[mailbox(&to)]).await.unwrap();
+    let mut writer = Client::connect(&program.url()).await;
+    writer.put(&wrap).await;
+    writer.put(&wrap).await;
+    writer.put(&gone).await;
+    writer.put(&person(8).deletion(&gone)).await;
+    writer.put(&alice.sign(20_001, now(), &[], "")).await;
+    assert!(!writer.publish(&alice.sign(13, now(), &[], "")).await.0);
+    assert!(!writer.publish(&person(9).wrap_at(&to, 1)).await.0);
+    let note = alice.note("true");
+    let forged = String::from_utf8(note.json().to_vec()).unwrap();
+    let forged = forged.replace("\"true\"", "\"untrue\"");
+    writer.send(format!("[\"EVENT\",{forged}]")).await;
+    assert!(!writer.answer(note.id()).await.0);
+    writer.send("nonsense").await;
+    assert!(matches!(writer.receive().await, RelayFrame::Notice(_)));
+    assert!(writer.fetch(mailbox(&to)).await.is_err());
+    let wrong = alice.sign(22242, now(), &[], "");
+    assert!(!writer.auth_with(&wrong).await.0);
+    reader.mailbox(&to).await;
+
+    let (head, text) = get(address, "/metrics", "").await;
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let samples = samples(&text);
+    for (name, value) in [
+        ("websockets_open", 2.0),
+        ("subscriptions_open", 1.0),
+        ("connections_total", 2.0),
+        ("events_accepted_total{result=\"stored\"}", 2.0),
+        ("events_accepted_total{result=\"duplicate\"}", 1.0),
+        ("events_accepted_total{result=\"passed_on\"}", 1.0),
+        ("events_accepted_total{result=\"carried_out\"}", 1.0),
+        ("events_refused_total{reason=\"inner_kind\"}", 1.0),
+        ("events_refused_total{reason=\"wrap_too_old\"}", 1.0),
+        ("events_refused_total{reason=\"forged\"}", 1.0),
+        ("events_sent_total{from=\"live\"}", 2.0),
+        ("events_sent_total{from=\"store\"}", 1.0),
+        ("events_erased_total", 1.0),
+        ("malformed_messages_total", 1.0),
+        ("auth_accepted_total", 1.0),
+        ("auth_refused_total{reason=\"auth_challenge\"}", 1.0),
+        ("requests_refused_total{reason=\"read_needs_auth\"}", 1.0),
+        ("store_writable", 1.0),
+        ("log_segments", 1.0),
+    ] {
+        let name = format!("sotto_relay_{name}");
+        assert_eq!(samples.get(&name), Some(&value), "{name} in {text}");
+    }
+    let at_least_1 = [
+        "received_bytes_total",
+        "sent_bytes_total",
+        "log_events_bytes",
+        "log_dead_bytes",
+        "store_bytes",
+        "disk_free_bytes",
+        "commit_seconds_count",
+        "log_sync_seconds_count",
+    ];
+    for name in at_least_1 {
+        let value = samples.get(&format!("sotto_relay_{name}"));
+        assert!(value.is_some_and(|value| *value >= 1.0), "{name}");
+    }
+    let is_hex = |word: &str| word.len() >= 16 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    assert!(!words.any(is_hex), "{text}");
+    assert!(!text.contains("127.0.0.1"), "{text}");
+
+    let (head, _) = get(address, "/", "").await;
+    assert!(head.contains(" 404 "), "{head}");
+    // Clients are not told.
+    let clients = program.url();
+    let (_, page) = get(clients.trim_start_matches("ws://"), "/metrics", "").await;
+    assert!(!page.contains("sotto_relay_"));
+}
+
+#[tokio::test]
+async fn r_metrics_2_there_are_none_by_default_and_beyond_loopback_only_if_said_so() {
+    let program = Operated::start("");
+    assert_eq!(program.listening["metrics"], Value::Null);
+    let open = "metrics.listen = \"0.0.0.0:0\"";
+    let mut program = Operated::start(open);
+    let line = program.logged("sotto.error/1");
+    assert!(line.contains("metrics.listen"), "{line}");
+    let program = Operated::start(&format!("{open}\nmetrics.beyond_loopback = true"));
+    assert!(program.listening["metrics"].is_string());
 }
 
 #[tokio::test]

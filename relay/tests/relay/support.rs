@@ -62,6 +62,10 @@ impl Person {
         self.sign(1059, now(), &[&["p", &to.key().to_hex()]], content)
     }
 
+    pub fn wrap_at(&self, to: &Person, created_at: u64) -> Event {
+        self.sign(1059, created_at, &[&["p", &to.key().to_hex()]], "dated")
+    }
+
     pub fn deletion(&self, of: &Event) -> Event {
         let kind = of.kind().to_string();
         self.sign(5, now(), &[&["e", &of.id().to_hex()], &["k", &kind]], "")
