@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use wire::{PublicKey, RelayUrl, limits};
 
+use crate::forwarded::TrustedProxies;
 use crate::policy::{Rules, Work, WorkOf, Writers};
 
 /// Leading zero bits that can be asked for. A core tries some million ids a second: 40 bits are
@@ -28,6 +29,8 @@ pub struct Config {
     pub storage: Storage,
     /// URLs that this relay goes by, besides the loopback names with the port it listens on.
     pub urls: Vec<RelayUrl>,
+    /// Whose word about their clients' addresses is taken.
+    pub trusted_proxies: TrustedProxies,
     /// What NIP-11 says about the operator.
     pub about: About,
     /// What is accepted from whom.
@@ -236,6 +239,9 @@ section! {
         /// The URLs that clients use, for example ["wss://relay.example"]. Only these, and the
         /// loopback names with the port above, are accepted in AUTH (NIP-42) and vanish requests (NIP-62).
         public_urls: Vec<String> = Vec::new(),
+        /// Reverse proxies whose X-Forwarded-For is believed: addresses or ranges, for example
+        /// ["127.0.0.1", "::1"]. Per-address limits then hold for the clients behind them.
+        trusted_proxies: Vec<String> = Vec::new(),
         /// Name, description, contact and operator's key (hex) as NIP-11 shows them.
         name: String = "Sotto relay".to_owned(),
         /// What the relay is for.
@@ -407,6 +413,8 @@ impl Raw {
             .map(|text| RelayUrl::parse(text))
             .collect::<Result<_, _>>()
             .map_err(|error| refused("server.public_urls", error))?;
+        let trusted_proxies = TrustedProxies::parse(&server.trusted_proxies)
+            .map_err(|_| refused("server.trusted_proxies", "not an address or a range"))?;
         let pubkey = match server.pubkey.as_str() {
             "" => None,
             text => Some(key("server.pubkey", text)?),
@@ -505,6 +513,7 @@ impl Raw {
                 reserve_bytes: store.reserve_bytes,
             },
             urls,
+            trusted_proxies,
             about: About {
                 name: server.name,
                 description: server.description,
@@ -572,6 +581,7 @@ impl Config {
                 reserve_bytes: raw.reserve_bytes,
             },
             urls: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             about: About {
                 name: "Sotto relay".to_owned(),
                 ..About::default()
@@ -705,6 +715,7 @@ mod tests {
             ("[policy]\npow_of = \"notes\"", "policy.pow_of"),
             ("[policy]\npow_bits = 41", "policy.pow_bits"),
             ("[policy]\nkinds = [65536]", "line 2"),
+            ("[server]\ntrusted_proxies = [\"proxy\"]", "trusted_proxies"),
             ("[metrics]\nlisten = \"0.0.0.0:7449\"", "metrics.listen"),
             ("[store]\nindex = \"sqlite\"", "index"),
         ] {

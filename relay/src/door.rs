@@ -7,12 +7,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Request as HttpRequest, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use wire::limits;
 
+use crate::addresses::{Origin, OriginPlace};
 use crate::connection::Connection;
 use crate::listener::Arrival;
 use crate::nip11;
@@ -37,8 +38,12 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
         let Some(arrival) = parts.extensions.remove::<Arc<Arrival>>() else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
+        let visitor = match visitor(&shared, arrival, &parts.headers) {
+            Ok(visitor) => visitor,
+            Err(status) => return status.into_response(),
+        };
         return match WebSocketUpgrade::from_request_parts(&mut parts, &shared).await {
-            Ok(upgrade) => websocket(shared, arrival, upgrade),
+            Ok(upgrade) => websocket(shared, visitor, upgrade),
             Err(rejection) => rejection.into_response(),
         };
     }
@@ -59,7 +64,41 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
     response
 }
 
-fn websocket(shared: Arc<Shared>, arrival: Arc<Arrival>, upgrade: WebSocketUpgrade) -> Response {
+/// Who opens a WebSocket, as long as it is open.
+struct Visitor {
+    arrival: Arc<Arrival>,
+    /// Behind a trusted proxy, its place among those of its origin.
+    _among: Option<OriginPlace>,
+}
+
+/// The visitor, unless too many of the same origin are here.
+fn visitor(
+    shared: &Shared,
+    arrival: Arc<Arrival>,
+    headers: &HeaderMap,
+) -> Result<Visitor, StatusCode> {
+    let in_force = shared.settings.get();
+    let proxies = &in_force.config.trusted_proxies;
+    let mut among = None;
+    if proxies.contains(arrival.peer) {
+        let client = proxies.client(headers, arrival.peer).map_err(|error| {
+            tracing::warn!(%error, "a connection was refused");
+            StatusCode::BAD_REQUEST
+        })?;
+        let most = in_force.config.limits.connections_per_address;
+        let place = shared.addresses.take_from(Origin::of(client), most);
+        among = Some(place.ok_or_else(|| {
+            shared.metrics.connections_refused.add("address");
+            StatusCode::TOO_MANY_REQUESTS
+        })?);
+    }
+    Ok(Visitor {
+        arrival,
+        _among: among,
+    })
+}
+
+fn websocket(shared: Arc<Shared>, visitor: Visitor, upgrade: WebSocketUpgrade) -> Response {
     let mut challenge = [0; 32];
     if SysRng.try_fill_bytes(&mut challenge).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -72,9 +111,9 @@ fn websocket(shared: Arc<Shared>, arrival: Arc<Arrival>, upgrade: WebSocketUpgra
         .on_upgrade(move |socket| async move {
             let client = shared.clients.fetch_add(1, Ordering::Relaxed);
             let challenge = hex::encode(challenge);
-            let account = arrival.account.clone();
+            let account = visitor.arrival.account.clone();
             let connection = Connection::new(shared.clone(), client, challenge, account);
             connection.serve(socket).await;
-            drop((arrival, token));
+            drop((visitor, token));
         })
 }

@@ -24,6 +24,7 @@ mod curve;
 pub mod door;
 pub mod exposition;
 pub mod fanout;
+pub mod forwarded;
 pub mod history;
 pub mod ingest;
 pub mod ledger;

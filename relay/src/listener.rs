@@ -25,7 +25,9 @@ const HEAD_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct Arrival {
     _place: Place,
-    _origin: OriginPlace,
+    _among: OriginPlace,
+    /// Whom it came from.
+    pub peer: IpAddr,
     /// What it makes the relay hold.
     pub account: Arc<Account>,
 }
@@ -57,7 +59,12 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
         return shared.metrics.connections_refused.add("full");
     };
     let most = limits.connections_per_address;
-    let Some(origin) = shared.addresses.take_from(Origin::of(ip), most) else {
+    // Whose a trusted proxy's connections are shows with the request.
+    let origin = match in_force.config.trusted_proxies.contains(ip) {
+        true => None,
+        false => Origin::of(ip),
+    };
+    let Some(among) = shared.addresses.take_from(origin, most) else {
         return shared.metrics.connections_refused.add("address");
     };
     shared.metrics.connections.add(1);
@@ -68,7 +75,8 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
     let account = shared.ledger.open(CancellationToken::new());
     let arrival = Arc::new(Arrival {
         _place: place,
-        _origin: origin,
+        _among: among,
+        peer: ip,
         account: account.clone(),
     });
     let router = router.clone();

@@ -18,6 +18,7 @@ mod crash;
 mod deletion;
 mod erasure;
 mod files;
+mod forwarded;
 mod guard;
 mod limits;
 mod memory;
