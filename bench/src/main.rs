@@ -5,6 +5,7 @@
 
 mod envelope;
 mod file_cipher;
+mod hostile;
 mod process;
 mod relay_ingest;
 mod rounds;
@@ -21,7 +22,7 @@ struct Part {
     run: fn(&mut Table) -> anyhow::Result<()>,
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part {
         name: "envelope",
         always: true,
@@ -42,10 +43,20 @@ const PARTS: [Part; 4] = [
         always: true,
         run: send_process::run,
     },
+    Part {
+        name: "hostile",
+        always: false,
+        run: hostile::run,
+    },
 ];
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, attack, url] = wanted.as_slice()
+        && verb == hostile::attackers::VERB
+    {
+        return hostile::attackers::run(attack, url);
+    }
     for name in &wanted {
         anyhow::ensure!(
             PARTS.iter().any(|part| part.name == name),

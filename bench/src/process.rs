@@ -56,6 +56,11 @@ impl Server {
         )
     }
 
+    /// A look at its memory, from any thread.
+    pub fn memory(&self) -> Memory {
+        Memory(format!("/proc/{}/status", self.child.id()))
+    }
+
     /// Bytes that the kernel counted as written to disk so far.
     pub fn written_bytes(&self) -> Result<u64> {
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
@@ -63,6 +68,19 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix("write_bytes: "));
         Ok(line.context("write_bytes")?.parse()?)
+    }
+}
+
+/// The memory of a process.
+pub struct Memory(String);
+
+impl Memory {
+    /// What is resident, file-backed pages included.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(&self.0)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kib.context("VmRSS")?.trim().parse::<u64>()? * 1024)
     }
 }
 
