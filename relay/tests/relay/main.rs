@@ -30,4 +30,5 @@ mod query;
 mod reconcile;
 mod recovery;
 mod rules;
+mod runs;
 mod support;
