@@ -1,9 +1,9 @@
 //! Blobs on a file server (Blossom, BUD-01, BUD-02, BUD-11).
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use bytes::Bytes;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::authorization::{self, HeaderError};
 use crate::error::DecodeError;
 use crate::event::{Event, EventDraft, Tag, Tags};
 use crate::ids::{PublicKey, Sha256};
@@ -107,21 +107,11 @@ impl Token {
 
     /// Reads a header; base64 may be of either alphabet, padded or not.
     pub fn from_header(value: &str) -> Result<Self, TokenError> {
-        if value.len() > limits::AUTHORIZATION_BYTES {
-            return Err(TokenError::Malformed);
+        match authorization::read(value) {
+            Ok(event) => Ok(Self { event }),
+            Err(HeaderError::Malformed) => Err(TokenError::Malformed),
+            Err(HeaderError::Forged) => Err(TokenError::Forged),
         }
-        let (scheme, encoded) = value.trim().split_once(' ').ok_or(TokenError::Malformed)?;
-        if !scheme.eq_ignore_ascii_case("nostr") {
-            return Err(TokenError::Malformed);
-        }
-        let encoded = encoded.trim();
-        let json = [&URL_SAFE_NO_PAD, &STANDARD_NO_PAD, &URL_SAFE, &STANDARD]
-            .into_iter()
-            .find_map(|engine| engine.decode(encoded).ok())
-            .ok_or(TokenError::Malformed)?;
-        let event = Event::decode(Bytes::from(json)).map_err(|_| TokenError::Malformed)?;
-        let event = VerifiedEvent::verify(event).map_err(|_| TokenError::Forged)?;
-        Ok(Self { event })
     }
 
     /// Whether the token allows `verb` on `blob` at one of `servers` at the time `now`.

@@ -36,6 +36,12 @@ pub const EPHEMERAL_WRAP: u16 = 21059;
 pub const CLIENT_AUTH: u16 = 22242;
 /// Blossom authorization (BUD-11).
 pub const BLOB_AUTH: u16 = 24242;
+/// Proof of who makes an HTTP request (NIP-98).
+pub const HTTP_AUTH: u16 = 27235;
+/// Request to join a relay (NIP-43): for the relay alone, never passed on.
+pub const JOIN: u16 = 28934;
+/// Request to leave a relay (NIP-43): for the relay alone, never passed on.
+pub const LEAVE: u16 = 28936;
 /// Application data (NIP-78): the circle definitions.
 pub const APP_DATA: u16 = 30078;
 /// Key package, reserved for the sessions.

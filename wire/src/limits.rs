@@ -38,6 +38,8 @@ pub const RELAY_MESSAGE_BYTES: usize = 1_024;
 pub const URL_BYTES: usize = 255;
 /// An `Authorization` header, before base64 is touched.
 pub const AUTHORIZATION_BYTES: usize = 8_192;
+/// An invite code of a relay (NIP-43), ours or another's.
+pub const INVITE_CODE_BYTES: usize = 256;
 /// A NIP-19 link of any kind.
 pub const LINK_BYTES: usize = 4_096;
 /// Relays named by one link.
