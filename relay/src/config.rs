@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use wire::{PublicKey, RelayUrl, limits};
 
+use crate::budget::Rate;
 use crate::forwarded::TrustedProxies;
 use crate::policy::{Rules, Work, WorkOf, Writers};
 
@@ -103,8 +104,6 @@ pub enum Storage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexEngine {
-    /// Sorted runs of our own, on disk.
-    Runs,
     /// fjall, on disk.
     Fjall,
     /// sled, on disk.
@@ -115,9 +114,9 @@ pub enum IndexEngine {
 
 impl IndexEngine {
     /// Every engine, the default first; tests go through them.
-    pub const ALL: [Self; 4] = [Self::Runs, Self::Fjall, Self::Sled, Self::Memory];
+    pub const ALL: [Self; 3] = [Self::Fjall, Self::Sled, Self::Memory];
     /// Those that keep files.
-    pub const ON_DISK: [Self; 3] = [Self::Runs, Self::Fjall, Self::Sled];
+    pub const ON_DISK: [Self; 2] = [Self::Fjall, Self::Sled];
 }
 
 /// What NIP-11 says about the operator; empty texts are left out.
@@ -165,6 +164,16 @@ pub struct Limits {
     pub held_bytes: usize,
     /// AUTH attempts of one connection.
     pub auth_tries: usize,
+    /// Wrong invite codes of one connection.
+    pub join_tries: usize,
+    /// Events from one address; loopback is exempt from this and what follows. None: no limit.
+    pub events_per_address: Option<Rate>,
+    /// Bytes of events from one address.
+    pub bytes_per_address: Option<Rate>,
+    /// Proofs of keys from one address.
+    pub auth_per_address: Option<Rate>,
+    /// Wrong invite codes from one address.
+    pub wrong_codes_per_address: Option<Rate>,
     /// How long the HTTP request may take to arrive.
     pub header_timeout: Duration,
     /// How long one write to a socket may take.
@@ -288,9 +297,9 @@ section! {
 section! {
     /// How events are kept.
     RawStore {
-        /// "runs", "fjall" or "sled": the index is on disk. "memory": it is rebuilt from the log at
-        /// each start. Another choice takes effect at the next start, which builds the index anew.
-        index: IndexEngine = IndexEngine::Runs,
+        /// "fjall" or "sled": the index is on disk. "memory": it is rebuilt from the log at each
+        /// start. Another choice takes effect at the next start, which builds the index anew.
+        index: IndexEngine = IndexEngine::Fjall,
         /// The size at which a log segment is closed, in bytes.
         segment_bytes: u64 = 64 * 1024 * 1024,
         /// New events are refused while fewer bytes than this are free on the disk.
@@ -332,6 +341,19 @@ section! {
         held_bytes: usize = 512 * 1024 * 1024,
         /// AUTH attempts of one connection.
         auth_tries: usize = 20,
+        /// Wrong invite codes of one connection.
+        join_tries: usize = 5,
+        /// Events a minute from one address (an IPv4 address, or a /64 of IPv6), and how many at
+        /// once after a rest; 0: no limit. Loopback is exempt from this and the next three.
+        address_events_per_minute: u64 = 600,
+        /// Events at once from one address after a rest.
+        address_events_burst: u64 = 3_000,
+        /// Bytes of events a day from one address, of which a quarter may come at once; 0: no limit.
+        address_bytes_per_day: u64 = 4 * 1024 * 1024 * 1024,
+        /// AUTH attempts a minute from one address; 0: no limit.
+        address_auth_per_minute: u64 = 120,
+        /// Wrong invite codes an hour from one address; 0: no limit.
+        address_wrong_codes_per_hour: u64 = 30,
         /// Seconds until the HTTP request must have arrived.
         header_timeout_s: u64 = 5,
         /// Seconds that one write to a socket may take.
@@ -354,6 +376,39 @@ section! {
         /// The address above need not be loopback. Whoever reaches it reads the metrics.
         beyond_loopback: bool = false,
     }
+}
+
+impl RawLimits {
+    fn events_per_address(&self) -> Option<Rate> {
+        rate(
+            self.address_events_per_minute,
+            60,
+            self.address_events_burst,
+        )
+    }
+
+    fn bytes_per_address(&self) -> Option<Rate> {
+        let most = self.address_bytes_per_day;
+        rate(most, 86_400, most / 4)
+    }
+
+    fn auth_per_address(&self) -> Option<Rate> {
+        let most = self.address_auth_per_minute;
+        rate(most, 60, most)
+    }
+
+    fn wrong_codes_per_address(&self) -> Option<Rate> {
+        let most = self.address_wrong_codes_per_hour;
+        rate(most, 3_600, most)
+    }
+}
+
+fn rate(count: u64, seconds: u64, burst: u64) -> Option<Rate> {
+    (count > 0).then_some(Rate {
+        count,
+        seconds,
+        burst,
+    })
 }
 
 /// The whole file.
@@ -470,6 +525,14 @@ impl Raw {
             let why = "less than reconciled_events";
             return Err(refused("limits.reconciled_altogether", why));
         }
+        if raw.address_events_per_minute > 0 && raw.address_events_burst == 0 {
+            return Err(refused("limits.address_events_burst", "must not be 0"));
+        }
+        let least = 4 * limits::EVENT_BYTES as u64;
+        if raw.address_bytes_per_day > 0 && raw.address_bytes_per_day < least {
+            let why = "less than 327680: the largest event would never pass";
+            return Err(refused("limits.address_bytes_per_day", why));
+        }
         let counts = [
             ("limits.connections", raw.connections),
             (
@@ -484,6 +547,7 @@ impl Raw {
             ("limits.events_in_flight", raw.events_in_flight),
             ("limits.filter_bytes", raw.filter_bytes),
             ("limits.auth_tries", raw.auth_tries),
+            ("limits.join_tries", raw.join_tries),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return Err(refused(name, "must not be 0"));
@@ -547,6 +611,11 @@ impl Raw {
                 filter_bytes: raw.filter_bytes,
                 held_bytes: raw.held_bytes,
                 auth_tries: raw.auth_tries,
+                join_tries: raw.join_tries,
+                events_per_address: raw.events_per_address(),
+                bytes_per_address: raw.bytes_per_address(),
+                auth_per_address: raw.auth_per_address(),
+                wrong_codes_per_address: raw.wrong_codes_per_address(),
                 header_timeout: Duration::from_secs(raw.header_timeout_s.max(1)),
                 write_timeout: Duration::from_secs(raw.write_timeout_s.max(1)),
                 message_timeout: Duration::from_secs(raw.message_timeout_s.max(1)),
@@ -604,6 +673,11 @@ impl Config {
                 filter_bytes: limits.filter_bytes,
                 held_bytes: limits.held_bytes,
                 auth_tries: limits.auth_tries,
+                join_tries: limits.join_tries,
+                events_per_address: limits.events_per_address(),
+                bytes_per_address: limits.bytes_per_address(),
+                auth_per_address: limits.auth_per_address(),
+                wrong_codes_per_address: limits.wrong_codes_per_address(),
                 header_timeout: Duration::from_secs(limits.header_timeout_s),
                 write_timeout: Duration::from_secs(limits.write_timeout_s),
                 message_timeout: Duration::from_secs(limits.message_timeout_s),

@@ -10,18 +10,22 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire::client_frame::Refused;
 use wire::{
-    ClientFrame, DecodeError, Event, Filter, OkMessage, PublicKey, Reason, RelayFrame,
+    ClientFrame, DecodeError, Event, EventId, Filter, OkMessage, PublicKey, Reason, RelayFrame,
     SubscriptionId,
 };
 
+use crate::admission::{self, Answer};
+use crate::budget::Budget;
+use crate::config::Limits;
 use crate::count::Count;
 use crate::door::READ_BUFFER_BYTES;
 use crate::fanout::{self, ClientId};
 use crate::history::Request;
 use crate::ingest::{Job, Purpose};
 use crate::ledger::{Account, Held};
+use crate::metrics;
 use crate::outbox::{Outbox, Taken};
-use crate::policy::{self, Refusal};
+use crate::policy::{self, Refusal, Wish};
 use crate::reconcile::{Opening, Session};
 use crate::server::Shared;
 use crate::settings::InForce;
@@ -47,10 +51,13 @@ pub struct Connection {
     in_force: Arc<InForce>,
     client: ClientId,
     account: Arc<Account>,
+    /// What its address may do; none: it is exempt.
+    budget: Option<Arc<Budget>>,
     outbox: Arc<Outbox>,
     challenge: Arc<str>,
     auth: Arc<[PublicKey]>,
     auth_tries: usize,
+    join_tries: usize,
     garbage: u32,
     in_flight: Arc<Semaphore>,
     subscriptions: HashMap<SubscriptionId, Subscription>,
@@ -80,12 +87,13 @@ enum End {
 
 impl Connection {
     /// A client that just connected; `challenge` is fresh. What it makes the relay hold goes to
-    /// `account`.
+    /// `account`, what it does is taken from its address's `budget`.
     pub fn new(
         shared: Arc<Shared>,
         client: ClientId,
         challenge: String,
         account: Arc<Account>,
+        budget: Option<Arc<Budget>>,
     ) -> Self {
         let in_force = shared.settings.get();
         let limits = &in_force.config.limits;
@@ -106,6 +114,7 @@ impl Connection {
             challenge: challenge.into(),
             auth: Arc::new([]),
             auth_tries: 0,
+            join_tries: 0,
             garbage: 0,
             subscriptions: HashMap::new(),
             histories: Arc::new(Semaphore::new(HISTORIES_AT_ONCE)),
@@ -113,6 +122,7 @@ impl Connection {
             reconciliations: HashMap::new(),
             closed: account.closed().clone(),
             account,
+            budget,
         }
     }
 
@@ -321,7 +331,15 @@ impl Connection {
         Ok(())
     }
 
-    async fn publish(&self, event: Event) -> Result<(), End> {
+    async fn publish(&mut self, event: Event) -> Result<(), End> {
+        let bytes = event.json().len();
+        if let Err(refusal) = self.budget(|budget, limits, now| budget.event(bytes, limits, now)) {
+            self.refuse(event.id(), refusal);
+            return Ok(());
+        }
+        if Wish::is_one(&event) {
+            return self.wish(event).await;
+        }
         // Weighed in KiB; the relay as a whole checks and writes only so much at a time.
         let weight = u32::try_from(event.json().len() / 1024 + 1).unwrap_or(u32::MAX);
         let shared = self.shared.in_flight.clone();
@@ -342,6 +360,51 @@ impl Connection {
         Ok(())
     }
 
+    /// Takes something from the address's budget, where it has one.
+    fn budget(
+        &self,
+        take: impl FnOnce(&Budget, &Limits, u64) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let Some(budget) = &self.budget else {
+            return Ok(());
+        };
+        let in_force = self.shared.settings.get();
+        take(budget, &in_force.config.limits, in_force.config.clock.now())
+    }
+
+    /// Answers an event that no thread need look at.
+    fn refuse(&self, id: EventId, refusal: Refusal) {
+        self.shared.metrics.refused.add(&metrics::name_of(refusal));
+        let frame = RelayFrame::ok(&id, false, &refusal.message().text);
+        self.outbox.push(frame);
+    }
+
+    /// To join or to leave (NIP-43). What follows on this connection may depend on it, so nothing
+    /// is read meanwhile.
+    async fn wish(&mut self, event: Event) -> Result<(), End> {
+        let id = event.id();
+        let has_tries = self.join_tries < self.in_force.config.limits.join_tries;
+        let may_try = match has_tries {
+            true => self.budget(Budget::may_guess),
+            false => Err(Refusal::JoinTries),
+        };
+        let answer = match may_try {
+            Ok(()) => admission::answer(&self.shared, event, &self.auth).await,
+            Err(refusal) => Answer::no(refusal),
+        };
+        if answer.is_wrong_code {
+            self.join_tries += 1;
+            // There is nothing to refuse any more.
+            let _ = self.budget(|budget, limits, now| {
+                budget.guessed(limits, now);
+                Ok(())
+            });
+        }
+        let frame = RelayFrame::ok(&id, answer.accepted, &answer.message.text);
+        self.outbox.push(frame);
+        Ok(())
+    }
+
     async fn authenticate(&mut self, event: Event) -> Result<(), End> {
         let id = event.id();
         self.auth_tries += 1;
@@ -353,6 +416,10 @@ impl Connection {
                 true => Err(End::Policy("too many AUTH attempts")),
                 false => Ok(()),
             };
+        }
+        if let Err(refusal) = self.budget(Budget::proof) {
+            self.refuse(id, refusal);
+            return Ok(());
         }
         let (reply, answer) = oneshot::channel();
         self.shared.ingest.submit(Job {
@@ -376,6 +443,10 @@ impl Connection {
                 self.shared
                     .live
                     .change(|fanout, _| fanout.authenticate(self.client, key));
+                // A ban that came between the check and this found nobody to disconnect.
+                if self.shared.settings.get().roster.is_banned(&key) {
+                    return Err(End::Policy("this key is banned here"));
+                }
                 (true, String::new())
             }
             Ok(Err(text)) => (false, text),

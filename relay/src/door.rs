@@ -14,6 +14,7 @@ use rand::rngs::SysRng;
 use wire::limits;
 
 use crate::addresses::{Origin, OriginPlace};
+use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::listener::Arrival;
 use crate::nip11;
@@ -47,13 +48,13 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
             Err(rejection) => rejection.into_response(),
         };
     }
-    let config = &shared.settings.get().config;
+    let in_force = shared.settings.get();
     let (content_type, body) = match wants(header::ACCEPT, "application/nostr+json") {
         true => (
             "application/nostr+json",
-            nip11::document(config).to_string(),
+            nip11::document(&in_force).to_string(),
         ),
-        false => ("text/plain; charset=utf-8", nip11::page(config)),
+        false => ("text/plain; charset=utf-8", nip11::page(&in_force.config)),
     };
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -68,7 +69,15 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
 struct Visitor {
     arrival: Arc<Arrival>,
     /// Behind a trusted proxy, its place among those of its origin.
-    _among: Option<OriginPlace>,
+    among: Option<OriginPlace>,
+}
+
+impl Visitor {
+    /// What its address may do; none: it is exempt.
+    fn budget(&self) -> Option<Arc<Budget>> {
+        let among = self.among.as_ref().unwrap_or(&self.arrival.among);
+        among.budget().cloned()
+    }
 }
 
 /// The visitor, unless too many of the same origin are here.
@@ -85,17 +94,21 @@ fn visitor(
             tracing::warn!(%error, "a connection was refused");
             StatusCode::BAD_REQUEST
         })?;
-        let most = in_force.config.limits.connections_per_address;
-        let place = shared.addresses.take_from(Origin::of(client), most);
+        let origin = Origin::of(client);
+        if origin.is_some_and(|origin| in_force.roster.is_blocked(&origin)) {
+            shared.metrics.connections_refused.add("blocked");
+            return Err(StatusCode::FORBIDDEN);
+        }
+        let limits = &in_force.config.limits;
+        let now = in_force.config.clock.now();
+        let closed = arrival.account.closed();
+        let place = shared.addresses.take_from(origin, limits, now, closed);
         among = Some(place.ok_or_else(|| {
             shared.metrics.connections_refused.add("address");
             StatusCode::TOO_MANY_REQUESTS
         })?);
     }
-    Ok(Visitor {
-        arrival,
-        _among: among,
-    })
+    Ok(Visitor { arrival, among })
 }
 
 fn websocket(shared: Arc<Shared>, visitor: Visitor, upgrade: WebSocketUpgrade) -> Response {
@@ -112,7 +125,8 @@ fn websocket(shared: Arc<Shared>, visitor: Visitor, upgrade: WebSocketUpgrade) -
             let client = shared.clients.fetch_add(1, Ordering::Relaxed);
             let challenge = hex::encode(challenge);
             let account = visitor.arrival.account.clone();
-            let connection = Connection::new(shared.clone(), client, challenge, account);
+            let budget = visitor.budget();
+            let connection = Connection::new(shared.clone(), client, challenge, account, budget);
             connection.serve(socket).await;
             drop((visitor, token));
         })

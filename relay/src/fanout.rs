@@ -77,6 +77,14 @@ impl<S> Fanout<S> {
         }
     }
 
+    /// Those who proved one of these keys.
+    pub fn who_proved(&self, keys: &[PublicKey]) -> impl Iterator<Item = &S> {
+        self.clients
+            .values()
+            .filter(|client| client.auth.iter().any(|key| keys.contains(key)))
+            .map(|client| &client.sink)
+    }
+
     /// How many subscriptions the client has, the one called `id` aside.
     pub fn others(&self, client: ClientId, id: &SubscriptionId) -> usize {
         self.clients.get(&client).map_or(0, |client| {

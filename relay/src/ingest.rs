@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use wire::{Event, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
+use wire::{Event, EventId, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
 
 use crate::fanout::Fanout;
 use crate::metrics::{self, Metrics};
@@ -97,6 +97,7 @@ struct Checked {
 enum Command {
     Write(Checked),
     Maintain(oneshot::Sender<Result<usize, StoreError>>),
+    Erase(Vec<EventId>, oneshot::Sender<Result<usize, StoreError>>),
 }
 
 /// The threads, and the way to them.
@@ -168,12 +169,24 @@ impl Ingest {
 
     /// Erases what has expired and gives space back; how many events went.
     pub async fn maintain(&self) -> Result<usize, StoreError> {
+        self.order(Command::Maintain).await
+    }
+
+    /// Erases these events; how many were here.
+    pub async fn erase(&self, ids: Vec<EventId>) -> Result<usize, StoreError> {
+        self.order(|reply| Command::Erase(ids, reply)).await
+    }
+
+    async fn order(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<usize, StoreError>>) -> Command,
+    ) -> Result<usize, StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Index("the writer has ended".to_owned());
         let commands = lock(&self.commands).clone();
         commands
             .ok_or_else(gone)?
-            .send(Command::Maintain(reply))
+            .send(command(reply))
             .map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -207,8 +220,7 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sende
         purpose,
     } = job;
     let id = event.id();
-    let InForce { config, own } = in_force;
-    let now = config.clock.now();
+    let now = in_force.config.clock.now();
     // A bug in a library must cost one event, not the relay.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let event = VerifiedEvent::verify(event).map_err(|error| {
@@ -218,11 +230,11 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sende
             )
         })?;
         match &purpose {
-            Purpose::Publish { .. } => policy::judge(&event, &auth, now, &config.rules, own)
+            Purpose::Publish { .. } => policy::judge(&event, &auth, now, in_force.law())
                 .map_err(No::from)
                 .map(|verdict| Ok((event, verdict))),
             Purpose::Authenticate { challenge, .. } => {
-                policy::check_auth(&event, challenge, own, now)
+                policy::check_auth(&event, challenge, now, in_force.law())
                     .map_err(No::from)
                     .map(Err)
             }
@@ -278,6 +290,7 @@ fn write(
         let mut jobs = Vec::new();
         let mut senders = Vec::new();
         let mut maintain = None;
+        let mut erase = Vec::new();
         for command in std::iter::once(first).chain(inbox.try_iter()).take(BATCH) {
             match command {
                 Command::Write(checked) => {
@@ -285,11 +298,12 @@ fn write(
                     senders.push((checked.outbox, checked.permits));
                 }
                 Command::Maintain(reply) => maintain = Some(reply),
+                Command::Erase(ids, reply) => erase.push((ids, reply)),
             }
         }
         let latest = settings.get();
         if !Arc::ptr_eq(&latest, &in_force) {
-            writer.follow(latest.config.rules.clone());
+            writer.follow(latest.config.rules.clone(), latest.roster.clone());
             in_force = latest;
         }
         if !jobs.is_empty() {
@@ -320,6 +334,9 @@ fn write(
                 ));
                 drop(permits);
             }
+        }
+        for (ids, reply) in erase {
+            let _ = reply.send(writer.erase(&ids, clock.now()));
         }
         if let Some(reply) = maintain {
             // Nobody waits any more where the relay is stopping.

@@ -12,16 +12,22 @@
 //!    [`history`] serves what is stored, [`count`] counts it, [`reconcile`] compares it.
 //! 5. [`retention`] erases what has expired.
 //!
+//! Who may write is in the configuration and in the [`roster`], which changes at run time:
+//! [`admission`] lets keys join by invite, [`enforcement`] carries out what a change means.
+//!
 //! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
 //! counted in [`metrics`]. What is promised is listed in `docs/behaviour/relay.md`.
 
 pub mod addresses;
+pub mod admission;
+pub mod budget;
 pub mod config;
 pub mod connection;
 pub mod count;
 mod curve;
 pub mod door;
+pub mod enforcement;
 pub mod exposition;
 pub mod fanout;
 pub mod forwarded;
@@ -38,6 +44,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod reconcile;
 pub mod retention;
+pub mod roster;
 pub mod server;
 pub mod settings;
 pub mod store;

@@ -25,7 +25,8 @@ const HEAD_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct Arrival {
     _place: Place,
-    _among: OriginPlace,
+    /// Its place among those of its origin; a trusted proxy is exempt.
+    pub among: OriginPlace,
     /// Whom it came from.
     pub peer: IpAddr,
     /// What it makes the relay hold.
@@ -58,13 +59,17 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
     let Some(place) = shared.addresses.take(limits.connections) else {
         return shared.metrics.connections_refused.add("full");
     };
-    let most = limits.connections_per_address;
     // Whose a trusted proxy's connections are shows with the request.
     let origin = match in_force.config.trusted_proxies.contains(ip) {
         true => None,
         false => Origin::of(ip),
     };
-    let Some(among) = shared.addresses.take_from(origin, most) else {
+    if origin.is_some_and(|origin| in_force.roster.is_blocked(&origin)) {
+        return shared.metrics.connections_refused.add("blocked");
+    }
+    let now = in_force.config.clock.now();
+    let closed = CancellationToken::new();
+    let Some(among) = shared.addresses.take_from(origin, limits, now, &closed) else {
         return shared.metrics.connections_refused.add("address");
     };
     shared.metrics.connections.add(1);
@@ -72,10 +77,10 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let account = shared.ledger.open(CancellationToken::new());
+    let account = shared.ledger.open(closed);
     let arrival = Arc::new(Arrival {
         _place: place,
-        _among: among,
+        among,
         peer: ip,
         account: account.clone(),
     });

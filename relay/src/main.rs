@@ -85,6 +85,9 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Members, bans and invites, of a running or a stopped relay.
+    #[command(subcommand)]
+    User(commands::user::Verb),
     /// Print the version.
     Version,
 }
@@ -133,6 +136,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Export { place, output } => commands::transfer::export(&say, place, output),
         Command::Import { place, file } => commands::transfer::import(&say, place, file),
         Command::Compact { place } => commands::transfer::compact(&say, place),
+        Command::User(verb) => commands::user::user(&say, verb),
         Command::Version => commands::version(&say),
     }
 }

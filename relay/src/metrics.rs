@@ -251,7 +251,10 @@ impl Metrics {
 /// A refusal's name as a label: `MailboxFull` is `mailbox_full`.
 pub fn name_of(refusal: Refusal) -> String {
     let mut name = String::new();
-    for (index, letter) in format!("{refusal:?}").chars().enumerate() {
+    let whole = format!("{refusal:?}");
+    // Without the numbers that some carry: a label each would have no end.
+    let letters = whole.chars().take_while(char::is_ascii_alphanumeric);
+    for (index, letter) in letters.enumerate() {
         if letter.is_ascii_uppercase() && index > 0 {
             name.push('_');
         }

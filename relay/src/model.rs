@@ -15,8 +15,9 @@ use crate::count;
 use crate::fanout::{ClientId, Fanout};
 use crate::history::all_complete;
 use crate::pipeline;
-use crate::policy::{self, OwnUrls, Rules};
+use crate::policy::{self, Law, OwnUrls, Refusal, Rules, Wish};
 use crate::reconcile::{self, EventSet, Reconciler};
+use crate::roster::{Joined, Roster};
 use crate::store::{EventStore, Opened, Query, StoreError, Stored};
 
 /// A relay that answers frames with frames.
@@ -31,6 +32,7 @@ use crate::store::{EventStore, Opened, Query, StoreError, Stored};
 pub struct ModelRelay {
     opened: Opened,
     rules: Rules,
+    roster: Roster,
     limits: Limits,
     own: OwnUrls,
     fanout: Fanout<()>,
@@ -58,6 +60,7 @@ impl ModelRelay {
         Ok(Self {
             opened: EventStore::in_memory(config.rules.clone(), &secret)?,
             rules: config.rules.clone(),
+            roster: Roster::default(),
             limits: config.limits.clone(),
             own: OwnUrls::new(&config.urls, port),
             fanout: Fanout::default(),
@@ -156,6 +159,13 @@ impl ModelRelay {
         self.opened.writer.sweep(now)
     }
 
+    /// Changes the roster, as an operator would. Nobody is disconnected by it.
+    pub fn change_roster(&mut self, change: impl FnOnce(&mut Roster)) {
+        change(&mut self.roster);
+        let roster = std::sync::Arc::new(self.roster.clone());
+        self.opened.writer.follow(self.rules.clone(), roster);
+    }
+
     /// Whether an event is stored.
     pub fn contains(&self, id: &EventId) -> Result<bool, StoreError> {
         self.opened.store.contains(id)
@@ -168,7 +178,14 @@ impl ModelRelay {
             Ok(event) => event,
             Err(error) => return refuse(&OkMessage::new(Reason::Invalid, &error.to_string()).text),
         };
-        let verdict = match policy::judge(&event, auth, now, &self.rules, &self.own) {
+        if Wish::is_one(&event) {
+            let (accepted, text) = match self.wish(&event, auth, now) {
+                Ok(text) => (true, text),
+                Err(refusal) => (false, refusal.message().text),
+            };
+            return vec![(client, RelayFrame::ok(&id, accepted, &text))];
+        }
+        let verdict = match policy::judge(&event, auth, now, self.law()) {
             Ok(verdict) => verdict,
             Err(refusal) => return refuse(&refusal.message().text),
         };
@@ -189,6 +206,31 @@ impl ModelRelay {
         frames
     }
 
+    /// To join or to leave (NIP-43); the message of `OK` true.
+    fn wish(&mut self, event: &Event, auth: &[PublicKey], now: u64) -> Result<String, Refusal> {
+        let key = event.pubkey();
+        let is_configured = self.rules.writers.lists(&key);
+        Ok(match Wish::read(event, auth, now)? {
+            Wish::Join(code) => match self.roster.redeem(&code, key, is_configured, now)? {
+                Joined::Now => "info: welcome".to_owned(),
+                Joined::Before => "duplicate: you are a member of this relay".to_owned(),
+            },
+            Wish::Leave if is_configured => return Err(Refusal::ConfiguredMember),
+            Wish::Leave => {
+                self.roster.unallow(&key);
+                "info: you are no member of this relay any more".to_owned()
+            }
+        })
+    }
+
+    fn law(&self) -> Law<'_> {
+        Law {
+            rules: &self.rules,
+            roster: &self.roster,
+            own: &self.own,
+        }
+    }
+
     fn auth(&mut self, client: ClientId, event: Event, challenge: &str, now: u64) -> String {
         let id = event.id();
         let event = match VerifiedEvent::verify(event) {
@@ -198,7 +240,7 @@ impl ModelRelay {
                 return RelayFrame::ok(&id, false, &text);
             }
         };
-        match policy::check_auth(&event, challenge, &self.own, now) {
+        match policy::check_auth(&event, challenge, now, self.law()) {
             Ok(key) => {
                 self.fanout.authenticate(client, key);
                 if let Some(session) = self.sessions.get_mut(&client)

@@ -5,10 +5,11 @@ use wire::limits;
 
 use crate::config::Config;
 use crate::policy::{Rules, Writers};
+use crate::settings::InForce;
 
 /// The NIPs that this relay follows, whatever its configuration. Those of clients alone are not
 /// for a relay to list (NIP-11).
-const SUPPORTED_NIPS: [u16; 14] = [1, 4, 9, 11, 17, 40, 42, 45, 59, 62, 65, 67, 70, 77];
+const SUPPORTED_NIPS: [u16; 15] = [1, 4, 9, 11, 17, 40, 42, 43, 45, 59, 62, 65, 67, 70, 77];
 
 /// What the fields around the content of an event take at least.
 const ENVELOPE_BYTES: usize = 512;
@@ -24,12 +25,17 @@ fn supported_nips(rules: &Rules) -> Vec<u16> {
 }
 
 /// The relay information document. Every limit in it is one that is enforced.
-pub fn document(config: &Config) -> Value {
+pub fn document(in_force: &InForce) -> Value {
+    let InForce { config, roster, .. } = in_force;
     let rules = &config.rules;
+    let about = in_force.about();
+    let is_restricted = rules.writers != Writers::Anybody
+        || rules.kinds.is_some()
+        || !roster.disallowed_kinds().is_empty();
     let mut document = json!({
-        "name": config.about.name,
-        "description": config.about.description,
-        "contact": config.about.contact,
+        "name": about.name,
+        "description": about.description,
+        "contact": about.contact,
         "supported_nips": supported_nips(rules),
         // Not in "software": that is for the URL of a home page.
         "version": concat!("sotto-relay ", env!("CARGO_PKG_VERSION")),
@@ -48,7 +54,7 @@ pub fn document(config: &Config) -> Value {
             "min_pow_difficulty": rules.work.map_or(0, |work| work.bits),
             "auth_required": false,
             "payment_required": false,
-            "restricted_writes": rules.writers != Writers::Anybody || rules.kinds.is_some(),
+            "restricted_writes": is_restricted,
             "created_at_upper_limit": rules.future,
         },
         "retention": [{ "kinds": [[20_000, 29_999]], "time": 0 }],

@@ -5,6 +5,7 @@
 //! `docs/behaviour/relay.md`.
 
 mod refusal;
+mod wish;
 mod work;
 
 use std::collections::BTreeSet;
@@ -12,10 +13,12 @@ use std::collections::BTreeSet;
 use wire::event::Tags;
 use wire::{Event, Filter, PublicKey, RelayUrl, kinds, limits};
 
-pub use refusal::Refusal;
-pub use work::{Work, WorkOf};
-
 use crate::curve;
+use crate::roster::Roster;
+
+pub use refusal::Refusal;
+pub use wish::Wish;
+pub use work::{Work, WorkOf};
 
 /// How far the clock of an AUTH event may be off, in seconds (NIP-42: about 10 minutes).
 const AUTH_WINDOW_SECONDS: u64 = 600;
@@ -73,6 +76,27 @@ impl Rules {
     }
 }
 
+impl Writers {
+    /// Whether the configuration lists the key.
+    pub fn lists(&self, key: &PublicKey) -> bool {
+        match self {
+            Self::Anybody => false,
+            Self::Members(listed) | Self::Recipients(listed) => listed.contains(key),
+        }
+    }
+}
+
+/// What a verdict depends on, beside the event, its sender and the hour.
+#[derive(Debug, Clone, Copy)]
+pub struct Law<'l> {
+    /// As configured.
+    pub rules: &'l Rules,
+    /// As decided at run time.
+    pub roster: &'l Roster,
+    /// The names that the relay goes by.
+    pub own: &'l OwnUrls,
+}
+
 /// Who may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Writers {
@@ -126,9 +150,9 @@ pub fn judge(
     event: &Event,
     auth: &[PublicKey],
     now: u64,
-    rules: &Rules,
-    own: &OwnUrls,
+    law: Law<'_>,
 ) -> Result<Verdict, Refusal> {
+    let Law { rules, roster, own } = law;
     let kind = event.kind();
     if event.json().len() > rules.event_bytes {
         return Err(Refusal::TooLarge);
@@ -138,6 +162,10 @@ pub fn judge(
     }
     if kind == kinds::CLIENT_AUTH {
         return Err(Refusal::AuthAsEvent);
+    }
+    // Whoever may redeem an invite would otherwise show it to everybody.
+    if matches!(kind, kinds::JOIN | kinds::LEAVE) {
+        return Err(Refusal::WishNotPassedOn);
     }
     let recipient = match kinds::is_wrap(kind) {
         true => Some(
@@ -166,8 +194,14 @@ pub fn judge(
     if is_protected_repost(event) {
         return Err(Refusal::ProtectedRepost);
     }
+    if roster.bans_event(&event.id()) {
+        return Err(Refusal::BannedEvent);
+    }
     // What its author wants gone goes, under every policy (R-DEL-3, R-VAN-1).
-    let allowed = may_write(event, auth, recipient, rules);
+    let allowed = match roster.allows_event(&event.id()) {
+        true => Ok(()),
+        false => may_write(event, auth, recipient, law),
+    };
     match kind {
         kinds::DELETION => {
             let names_something = event
@@ -202,26 +236,32 @@ fn may_write(
     event: &Event,
     auth: &[PublicKey],
     recipient: Option<PublicKey>,
-    rules: &Rules,
+    law: Law<'_>,
 ) -> Result<(), Refusal> {
-    let is_taken = |kinds: &BTreeSet<u16>| kinds.contains(&event.kind());
-    if !rules.kinds.as_ref().is_none_or(is_taken) {
+    let Law { rules, roster, .. } = law;
+    if roster.is_banned(&event.pubkey()) || auth.iter().any(|key| roster.is_banned(key)) {
+        return Err(Refusal::Banned);
+    }
+    if recipient.is_some_and(|key| roster.is_banned(&key)) {
+        return Err(Refusal::BannedRecipient);
+    }
+    if !roster.takes_kind(event.kind(), rules.kinds.as_ref()) {
         return Err(Refusal::KindNotTaken);
     }
+    let lists = |key: &PublicKey| rules.writers.lists(key) || roster.is_member(key);
     match &rules.writers {
         Writers::Anybody => {}
-        Writers::Members(listed) => {
-            let is_for_member = recipient.is_some_and(|key| listed.contains(&key));
-            if !is_for_member && !auth.iter().any(|key| listed.contains(key)) {
+        Writers::Members(_) => {
+            if !recipient.is_some_and(|key| lists(&key)) && !auth.iter().any(lists) {
                 return Err(match auth {
                     [] => Refusal::MembersNeedAuth,
                     _ => Refusal::NotAMember,
                 });
             }
         }
-        Writers::Recipients(listed) => match recipient {
-            Some(key) if !listed.contains(&key) => return Err(Refusal::UnlistedRecipient),
-            None if !listed.contains(&event.pubkey()) => return Err(Refusal::UnlistedAuthor),
+        Writers::Recipients(_) => match recipient {
+            Some(key) if !lists(&key) => return Err(Refusal::UnlistedRecipient),
+            None if !lists(&event.pubkey()) => return Err(Refusal::UnlistedAuthor),
             _ => {}
         },
     }
@@ -319,8 +359,8 @@ pub fn may_ask(filters: &[Filter], auth: &[PublicKey]) -> Result<(), Refusal> {
 pub fn check_auth(
     event: &Event,
     challenge: &str,
-    own: &OwnUrls,
     now: u64,
+    law: Law<'_>,
 ) -> Result<PublicKey, Refusal> {
     if event.kind() != kinds::CLIENT_AUTH {
         return Err(Refusal::AuthKind);
@@ -331,12 +371,15 @@ pub fn check_auth(
     if !event
         .tags()
         .value("relay")
-        .is_some_and(|url| own.contains(url))
+        .is_some_and(|url| law.own.contains(url))
     {
         return Err(Refusal::AuthRelay);
     }
     if event.created_at().abs_diff(now) > AUTH_WINDOW_SECONDS {
         return Err(Refusal::AuthTime);
+    }
+    if law.roster.is_banned(&event.pubkey()) {
+        return Err(Refusal::Banned);
     }
     Ok(event.pubkey())
 }

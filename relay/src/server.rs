@@ -20,10 +20,11 @@ use crate::ingest::{Ingest, Live};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciliations;
+use crate::roster::{Roster, RosterError, RosterFile};
 use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
-use crate::{exposition, listener, retention};
+use crate::{enforcement, exposition, listener, retention};
 
 /// KiB of events being checked or written, all connections together.
 const IN_FLIGHT_KIB: usize = 64 * 1024;
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The roster could not be read.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     /// The network or the system failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -45,6 +49,7 @@ pub enum ServerError {
 /// What every connection shares.
 pub struct Shared {
     pub(crate) settings: Arc<Settings>,
+    pub(crate) roster: Arc<RosterFile>,
     pub(crate) metrics: Arc<Metrics>,
     /// Unix seconds.
     pub(crate) started_at: u64,
@@ -115,16 +120,24 @@ impl Relay {
             .map(TcpListener::local_addr)
             .transpose()?;
         let opening = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&opening))
+        let opening = move || {
+            let opened = open(&opening)?;
+            let roster = open_roster(&opening)?;
+            Ok::<_, ServerError>((opened, roster))
+        };
+        let (opened, roster) = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|_| ServerError::Writer)??;
         let Opened {
             store,
-            writer,
+            mut writer,
             warnings,
         } = opened;
         let metrics = Arc::new(Metrics::default());
-        let settings = Arc::new(Settings::new(config, address.port()));
+        let enlisted = roster.get();
+        writer.follow(config.rules.clone(), enlisted.clone());
+        let banned: Vec<_> = enlisted.banned_events().keys().copied().collect();
+        let settings = Arc::new(Settings::new(config, address.port(), enlisted));
         let config = &settings.get().config;
         let stop = CancellationToken::new();
         let live = Arc::new(Live::starting_at(writer.seq()));
@@ -158,7 +171,10 @@ impl Relay {
             settings: settings.clone(),
             metrics: metrics.clone(),
             started_at: config.clock.now(),
+            roster: Arc::new(roster),
         });
+        // What was banned while the relay was away, or shortly before it crashed.
+        shared.ingest.erase(banned).await?;
         if let Some(listener) = metrics_listener {
             tokio::spawn(exposition::serve(listener, shared.clone()));
         }
@@ -219,6 +235,11 @@ impl Relay {
         self.settings.replace(config)
     }
 
+    /// The roster in force: members, bans and invites as they were decided at run time.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.settings.get().roster.clone()
+    }
+
     /// Waits until the relay ends by itself, because its writer failed.
     pub async fn ended(&self) {
         self.stop.cancelled().await;
@@ -268,12 +289,21 @@ pub fn open(config: &Config) -> Result<Opened, StoreError> {
     }
 }
 
+/// The roster of the data that the configuration names. Blocks.
+pub fn open_roster(config: &Config) -> Result<RosterFile, RosterError> {
+    match &config.storage {
+        Storage::Memory => Ok(RosterFile::in_memory()),
+        Storage::Disk { folder, .. } => RosterFile::open(folder),
+    }
+}
+
 async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerError> {
     let retention = tokio::spawn(retention::run(
         shared.ingest.clone(),
         shared.history.store.clone(),
         shared.stop.clone(),
     ));
+    let watching = tokio::spawn(enforcement::watch(shared.clone()));
     listener::serve(listener, shared.clone()).await;
     shared.tasks.close();
     let patience = shared.settings.get().config.limits.grace * 2 + Duration::from_secs(1);
@@ -285,6 +315,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerE
     }
     // Ends with the token; its share of the threads has to be given back.
     let _ = retention.await;
+    let _ = watching.await;
     finish(shared).await
 }
 

@@ -4,6 +4,7 @@ pub mod check;
 mod peer;
 pub mod run;
 pub mod transfer;
+pub mod user;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sotto_relay::config::{Config, ConfigError, Raw, Storage};
+use sotto_relay::roster::RosterError;
 use sotto_relay::server::ServerError;
 use sotto_relay::store::StoreError;
 
@@ -127,6 +129,12 @@ impl Failure {
         &self.detail
     }
 
+    /// Where the detail says what to do.
+    pub fn without_hint(mut self) -> Self {
+        self.hint = "";
+        self
+    }
+
     pub fn to_json(&self) -> Value {
         json!({
             "schema": "sotto.error/1",
@@ -156,10 +164,26 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<RosterError> for Failure {
+    fn from(error: RosterError) -> Self {
+        let word = match &error {
+            RosterError::Damaged => Word::StoreDamaged,
+            RosterError::Newer | RosterError::Busy => Word::Conflict,
+            RosterError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Word::DiskFull
+            }
+            _ => Word::Internal,
+        };
+        // The text says what to do.
+        Self::new(word, error).without_hint()
+    }
+}
+
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Store(error) => error.into(),
+            ServerError::Roster(error) => error.into(),
             ServerError::Io(error) => error.into(),
             other => Self::new(Word::Internal, other),
         }
@@ -235,7 +259,7 @@ pub fn on_file(path: &Path, error: &std::io::Error) -> Failure {
     failure
 }
 
-/// `10s`, `500ms`, `2m`, or plain seconds.
+/// `10s`, `500ms`, `2m`, `12h`, `7d`, or plain seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "not a duration such as 10s, 500ms or 2m".to_owned();
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
@@ -243,10 +267,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         None => (text, "s"),
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let seconds = |each| Duration::from_secs(number.saturating_mul(each));
     let duration = match unit {
         "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "m" => Duration::from_secs(number.saturating_mul(60)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(3_600),
+        "d" => seconds(86_400),
         _ => return Err(wrong()),
     };
     match duration.is_zero() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::json;
 use sotto_relay::config::Storage;
 use sotto_relay::pipeline;
-use sotto_relay::policy::{self, OwnUrls, Rules, Verdict, Writers};
+use sotto_relay::policy::{self, Law, OwnUrls, Rules, Verdict, Writers};
 use sotto_relay::server;
 use sotto_relay::store::{Opened, StoreError};
 use wire::{Event, VerifiedEvent, limits};
@@ -79,6 +79,12 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
     };
     let own = OwnUrls::new(&config.urls, config.listen.port());
     let mut opened = open(say, &config)?;
+    let roster = server::open_roster(&config)?.get();
+    let law = Law {
+        rules: &config.rules,
+        roster: &roster,
+        own: &own,
+    };
     let (mut stored, mut known, mut refused) = (0_u64, 0_u64, 0_u64);
     let mut batch: Vec<(VerifiedEvent, Verdict)> = Vec::new();
     loop {
@@ -93,7 +99,7 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
                     .and_then(|event| VerifiedEvent::verify(event).ok())
                     .and_then(|event| {
                         let author = [event.pubkey()];
-                        let verdict = policy::judge(&event, &author, now, &config.rules, &own);
+                        let verdict = policy::judge(&event, &author, now, law);
                         Some((event, verdict.ok()?))
                     });
                 match verdict {

@@ -53,6 +53,66 @@ pub enum Refusal {
         /// The difficulty that is asked for.
         needs: u32,
     },
+    /// R-BAN-1: the author, or a key that its sender has proved.
+    #[error("this key is banned here")]
+    Banned,
+    /// R-BAN-1: nobody could read it.
+    #[error("this relay takes nothing for that key")]
+    BannedRecipient,
+    /// R-BAN-2
+    #[error("this event is not taken here")]
+    BannedEvent,
+    /// R-JOIN-1: a request to join or leave that came by another way than its author's connection.
+    #[error("a request to join or to leave is for the relay alone")]
+    WishNotPassedOn,
+    /// R-JOIN-1 without AUTH.
+    #[error("first prove the key that wishes to join or to leave")]
+    WishNeedsAuth,
+    /// R-JOIN-1 with another key.
+    #[error("only the key itself may ask to join or to leave")]
+    WishFromOther,
+    /// R-JOIN-1
+    #[error("a request to join has one claim tag with a code, and a \"-\" tag (NIP-43)")]
+    WishMalformed,
+    /// R-JOIN-1: too old or too new.
+    #[error("the request is dated more than 10 minutes from now")]
+    WishTime,
+    /// R-JOIN-2
+    #[error("that invite code is not known here")]
+    UnknownInvite,
+    /// R-JOIN-2
+    #[error("that invite code has expired; ask for a new one")]
+    ExpiredInvite,
+    /// R-JOIN-2
+    #[error("that invite code was used up; ask for a new one")]
+    UsedInvite,
+    /// R-JOIN-3
+    #[error("too many wrong invite codes; try again later")]
+    JoinTries,
+    /// R-RATE-1
+    #[error("too many events from this address; try again in {wait} s")]
+    EventRate {
+        /// Seconds.
+        wait: u64,
+    },
+    /// R-RATE-2
+    #[error("too many bytes from this address; try again in {wait} s")]
+    ByteRate {
+        /// Seconds.
+        wait: u64,
+    },
+    /// R-RATE-3
+    #[error("too many proofs of keys from this address; try again in {wait} s")]
+    AuthRate {
+        /// Seconds.
+        wait: u64,
+    },
+    /// R-JOIN-2: as many members as there can be.
+    #[error("this relay has no room for more members")]
+    RosterFull,
+    /// R-JOIN-4: listed in the configuration.
+    #[error("the relay's configuration lists this key; ask its operator")]
+    ConfiguredMember,
     /// R-MEMB-1 without AUTH.
     #[error("only members may write here")]
     MembersNeedAuth,
@@ -107,18 +167,32 @@ impl Refusal {
     /// The standard prefix for it (NIP-01, NIP-42).
     pub fn reason(self) -> Reason {
         match self {
-            Self::ProtectedNeedsAuth | Self::MembersNeedAuth | Self::ReadNeedsAuth => {
-                Reason::AuthRequired
-            }
-            Self::ProtectedFromOther
+            Self::ProtectedNeedsAuth
+            | Self::MembersNeedAuth
+            | Self::ReadNeedsAuth
+            | Self::WishNeedsAuth => Reason::AuthRequired,
+            Self::WishFromOther
+            | Self::UnknownInvite
+            | Self::ExpiredInvite
+            | Self::UsedInvite
+            | Self::RosterFull
+            | Self::ConfiguredMember
+            | Self::ProtectedFromOther
             | Self::NotAMember
             | Self::AuthKind
             | Self::AuthChallenge
             | Self::AuthRelay
             | Self::AuthTime => Reason::Restricted,
-            Self::AuthTries => Reason::RateLimited,
+            Self::AuthTries
+            | Self::JoinTries
+            | Self::EventRate { .. }
+            | Self::ByteRate { .. }
+            | Self::AuthRate { .. } => Reason::RateLimited,
             Self::TooLittleWork { .. } | Self::UncommittedWork { .. } => Reason::Pow,
-            Self::Deleted
+            Self::Banned
+            | Self::BannedRecipient
+            | Self::BannedEvent
+            | Self::Deleted
             | Self::Vanished
             | Self::MailboxFull
             | Self::KindNotTaken

@@ -114,9 +114,9 @@ impl EventStore {
         }
     }
 
-    /// Sees to it that the next start has little to replay. Blocks.
+    /// Makes the index durable, so that the next start has little to replay. Blocks.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
-        self.index.checkpoint()
+        self.index.sync()
     }
 
     /// Rewrites the index without the rows of what is gone. Blocks, beside reads and writes.

@@ -19,6 +19,7 @@ use super::record::Record;
 use super::rows::{Hashes, Rows};
 use super::{EventStore, StoreError, Stored};
 use crate::policy::{self, Refusal, Rules};
+use crate::roster::Roster;
 
 /// Events erased per transaction where very many go at once.
 const ERASE_CHUNK: usize = 2_000;
@@ -28,6 +29,7 @@ const ERASE_CHUNK: usize = 2_000;
 pub struct Writer {
     store: Arc<EventStore>,
     rules: Rules,
+    roster: Arc<Roster>,
     seq: u64,
 }
 
@@ -52,7 +54,12 @@ pub enum Outcome {
 impl Writer {
     /// The writer of `store`; there must be only one at a time.
     pub(super) fn new(store: Arc<EventStore>, rules: Rules, seq: u64) -> Self {
-        Self { store, rules, seq }
+        Self {
+            store,
+            rules,
+            roster: Arc::default(),
+            seq,
+        }
     }
 
     /// The store that it writes to.
@@ -65,9 +72,28 @@ impl Writer {
         self.seq
     }
 
-    /// From the next transaction on these rules hold.
-    pub fn follow(&mut self, rules: Rules) {
+    /// From the next transaction on these rules hold, and events that the roster bans are kept
+    /// away, whenever their verdict was made.
+    pub fn follow(&mut self, rules: Rules, roster: Arc<Roster>) {
         self.rules = rules;
+        self.roster = roster;
+    }
+
+    /// Erases events by their ids, whoever wrote them; how many were here.
+    pub fn erase(&mut self, ids: &[EventId], now: u64) -> Result<usize, StoreError> {
+        let mut count = 0;
+        for part in ids.chunks(ERASE_CHUNK) {
+            let mut transaction = self.begin(now)?;
+            for id in part {
+                let id = transaction.store.hasher().id(id);
+                if transaction.rows.entry(&id)?.is_some() {
+                    count += 1;
+                    transaction.erase(&id)?;
+                }
+            }
+            transaction.commit()?;
+        }
+        Ok(count)
     }
 
     /// Starts gathering. `now` is in Unix seconds.
@@ -84,6 +110,7 @@ impl Writer {
             has_room: store.bodies().has_room(),
             store,
             rules: &self.rules,
+            roster: &self.roster,
             seq: &mut self.seq,
             next_seq: 0,
             now,
@@ -165,6 +192,7 @@ impl Writer {
 pub struct Transaction<'w> {
     store: &'w EventStore,
     rules: &'w Rules,
+    roster: &'w Roster,
     seq: &'w mut u64,
     next_seq: u64,
     now: u64,
@@ -184,6 +212,9 @@ impl Transaction<'_> {
 
     /// Keeps an event, unless it is here already, was deleted, or finds its mailbox full.
     pub fn put(&mut self, event: &VerifiedEvent) -> Result<Outcome, StoreError> {
+        if self.roster.bans_event(&event.id()) {
+            return Ok(Outcome::Refused(Refusal::BannedEvent));
+        }
         let hasher = self.store.hasher();
         let hashes = Hashes::of(hasher, event);
         let id = hashes.id;
@@ -495,7 +526,7 @@ impl Transaction<'_> {
         ]
         .concat();
         self.rows.put(keys::position(), position);
-        self.store.index().apply(self.rows.into_batch())?;
+        self.store.index().apply(&self.rows.into_batch())?;
         *self.seq = self.next_seq;
         Ok(())
     }

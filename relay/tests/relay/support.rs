@@ -96,6 +96,11 @@ impl Client {
         let address = url.trim_start_matches("ws://").to_owned();
         let stream = TcpStream::connect(&address).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+        Self::over(socket, url).await
+    }
+
+    /// Over a socket that was opened otherwise.
+    pub async fn over(socket: WebSocketStream<TcpStream>, url: &str) -> Self {
         let mut client = Self {
             socket,
             challenge: String::new(),

@@ -1,0 +1,308 @@
+//! `user`: who may write here. The roster's file is changed directly; a running relay notices
+//! within a second.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde_json::{Value, json};
+use sotto_relay::config::{Config, Storage};
+use sotto_relay::policy::Writers;
+use sotto_relay::roster::{Entry, Full, Roster, RosterFile};
+use wire::link::npub;
+use wire::{InviteCode, Link, NamedRelay, PublicKey};
+
+use super::{Failure, Say, Word, configuration, duration};
+use crate::Place;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a key a member.
+    Add {
+        #[command(flatten)]
+        place: Place,
+        /// npub, nprofile or 64 hex digits.
+        #[arg(value_parser = key)]
+        key: PublicKey,
+        /// For you, to remember who that is.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// Make a key a member no more.
+    Remove {
+        #[command(flatten)]
+        place: Place,
+        /// npub, nprofile or 64 hex digits.
+        #[arg(value_parser = key)]
+        key: PublicKey,
+    },
+    /// List members, banned keys and open invites.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Refuse what a key writes, and its AUTH; it is disconnected.
+    Ban {
+        #[command(flatten)]
+        place: Place,
+        /// npub, nprofile or 64 hex digits.
+        #[arg(value_parser = key)]
+        key: PublicKey,
+        /// Why, for you.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// Lift a ban.
+    Unban {
+        #[command(flatten)]
+        place: Place,
+        /// npub, nprofile or 64 hex digits.
+        #[arg(value_parser = key)]
+        key: PublicKey,
+    },
+    /// Print a code with which somebody becomes a member by themselves. Only its hash is kept.
+    #[command(
+        after_help = "Whoever gets the line runs `sotto init --relay LINE`, or with an account that is there `sotto relay add LINE`."
+    )]
+    Invite {
+        #[command(flatten)]
+        place: Place,
+        /// How many keys may join with it.
+        #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        uses: u32,
+        /// How long it holds, such as 12h or 30d.
+        #[arg(long, value_name = "D", default_value = "7d", value_parser = duration)]
+        expires: Duration,
+    },
+    /// Make an invite code worthless.
+    Revoke {
+        #[command(flatten)]
+        place: Place,
+        /// The code, or the whole line that `invite` printed; without one, every open invite.
+        #[arg(value_parser = code)]
+        code: Option<InviteCode>,
+    },
+}
+
+/// Carries it out.
+pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Add { place, key, note } => {
+            let (config, file) = open(place, true)?;
+            let now = config.clock.now();
+            written(file.change(|roster| roster.allow(key, &note, now))?)?;
+            if config.rules.writers == Writers::Anybody {
+                say.warn("policy.write is \"open\": everybody may write, members or not");
+            }
+            tell(say, &key, "member");
+        }
+        Verb::Remove { place, key } => {
+            let (config, file) = open(place, false)?;
+            let was_member = took_away(&file, |roster| roster.unallow(&key))?;
+            if config.rules.writers.lists(&key) {
+                return Err(Failure::new(
+                    Word::Conflict,
+                    "the configuration lists this key: take it out of policy.members and reload",
+                )
+                .without_hint());
+            }
+            if !was_member {
+                return Err(Failure::new(Word::NotFound, "this key is no member"));
+            }
+            tell(say, &key, "none");
+        }
+        Verb::List { place } => list(say, place)?,
+        Verb::Ban { place, key, note } => {
+            let (config, file) = open(place, true)?;
+            let now = config.clock.now();
+            written(file.change(|roster| roster.ban(key, &note, now))?)?;
+            tell(say, &key, "banned");
+        }
+        Verb::Unban { place, key } => {
+            let (_, file) = open(place, false)?;
+            if !took_away(&file, |roster| roster.unban(&key))? {
+                return Err(Failure::new(Word::NotFound, "this key is not banned"));
+            }
+            tell(say, &key, "none");
+        }
+        Verb::Invite {
+            place,
+            uses,
+            expires,
+        } => invite(say, place, uses, expires)?,
+        Verb::Revoke { place, code } => {
+            let (_, file) = open(place, false)?;
+            let revoke = |roster: &mut Roster| Ok::<_, Full>(roster.revoke(code.as_ref()));
+            let count = written(file.change(revoke)?)?;
+            if count == 0 {
+                return Err(Failure::new(Word::NotFound, "there is no such open invite"));
+            }
+            let object = json!({"schema": "sotto.relay_revoked/1", "invites": count});
+            say.out(&object, &format!("{count} invites revoked"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(say: &Say, place: Place) -> Result<(), Failure> {
+    let (config, file) = open(place, false)?;
+    let roster = file.get();
+    let configured = match &config.rules.writers {
+        Writers::Anybody => None,
+        Writers::Members(keys) | Writers::Recipients(keys) => Some(keys),
+    };
+    for key in configured.into_iter().flatten() {
+        line(say, key, "configured", None);
+    }
+    for (key, entry) in roster.members() {
+        line(say, key, "member", Some(entry));
+    }
+    for (key, entry) in roster.banned() {
+        line(say, key, "banned", Some(entry));
+    }
+    let now = config.clock.now();
+    for invite in roster.open_invites(now) {
+        let object = json!({
+            "schema": "sotto.relay_invite/1",
+            "made_at": invite.made_at,
+            "uses": invite.uses_left,
+            "expires_at": invite.expires_at,
+        });
+        let left = invite.expires_at.map(|at| at.saturating_sub(now));
+        let end = left.map_or_else(String::new, |left| format!(", for {}", spell(left)));
+        let keys = plural(invite.uses_left);
+        say.out(&object, &format!("invite      {keys}{end}"));
+    }
+    Ok(())
+}
+
+fn line(say: &Say, key: &PublicKey, role: &str, entry: Option<&Entry>) {
+    let note = entry.map(|entry| entry.note.as_str()).unwrap_or_default();
+    let object = json!({
+        "schema": "sotto.relay_user/1",
+        "pubkey": key.to_hex(),
+        "npub": npub(key),
+        "role": role,
+        "since": entry.map(|entry| entry.since),
+        "note": note,
+    });
+    // A note may hold what a terminal would obey: members may name themselves some day.
+    let shown: String = note.chars().filter(|c| !c.is_control()).collect();
+    let text = format!("{role:<10}  {}  {shown}", npub(key));
+    say.out(&object, text.trim_end());
+}
+
+fn invite(say: &Say, place: Place, uses: u32, expires: Duration) -> Result<(), Failure> {
+    let (config, file) = open(place, true)?;
+    let mut bytes = [0; 16];
+    let failed = |_| Failure::new(Word::Internal, "the system gives no random bytes");
+    SysRng.try_fill_bytes(&mut bytes).map_err(failed)?;
+    let code =
+        InviteCode::from_random(&bytes).map_err(|error| Failure::new(Word::Internal, error))?;
+    let now = config.clock.now();
+    let expires_at = now.saturating_add(expires.as_secs().max(1));
+    written(file.change(|roster| roster.invite(&code, uses, Some(expires_at), now))?)?;
+    let link = config.urls.first().map(|url| {
+        let code = Some(code.clone());
+        let url = url.clone();
+        NamedRelay { url, code }.expose()
+    });
+    let object = json!({
+        "schema": "sotto.relay_invite/1",
+        "code": code.expose(),
+        "link": link,
+        "made_at": now,
+        "uses": uses,
+        "expires_at": expires_at,
+    });
+    if link.is_none() {
+        say.warn("server.public_urls names no URL: write yours and a # before the code");
+    }
+    let line = link.unwrap_or_else(|| code.expose().to_owned());
+    let keys = plural(uses);
+    let end = spell(expires.as_secs());
+    say.out(
+        &object,
+        &format!(
+            "{line}\n\nFor {keys}, for {end}. Whoever gets it runs: sotto init --relay '{line}'"
+        ),
+    );
+    Ok(())
+}
+
+/// The configuration and the roster of its data folder, which is made where it may be new.
+fn open(place: Place, may_be_new: bool) -> Result<(Config, RosterFile), Failure> {
+    let config = configuration(place, None, Vec::new())?;
+    let Storage::Disk { folder, .. } = &config.storage else {
+        return Err(Failure::new(Word::Internal, "the data is kept on no disk"));
+    };
+    if !folder.is_dir() {
+        if !may_be_new {
+            let detail = format!("{} is no folder", folder.display());
+            return Err(Failure::new(Word::NotFound, detail));
+        }
+        make_private(folder)?;
+    }
+    let file = RosterFile::open(folder)?;
+    Ok((config, file))
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn took_away(file: &RosterFile, take: impl FnOnce(&mut Roster) -> bool) -> Result<bool, Failure> {
+    written(file.change(|roster| Ok::<_, Full>(take(roster)))?)
+}
+
+fn written<T>(done: Result<T, Full>) -> Result<T, Failure> {
+    done.map_err(|full| Failure::new(Word::Conflict, full).without_hint())
+}
+
+fn tell(say: &Say, key: &PublicKey, role: &str) {
+    let object = json!({
+        "schema": "sotto.relay_user/1",
+        "pubkey": key.to_hex(),
+        "npub": npub(key),
+        "role": role,
+    });
+    let text = match role {
+        "none" => npub(key),
+        role => format!("{role}: {}", npub(key)),
+    };
+    say.out(&Value::clone(&object), &text);
+}
+
+fn key(text: &str) -> Result<PublicKey, String> {
+    match Link::parse(text) {
+        Ok(link) => Ok(link.pubkey),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn code(text: &str) -> Result<InviteCode, String> {
+    let code = text.rsplit_once('#').map_or(text, |(_, code)| code);
+    InviteCode::parse(code).map_err(|error| error.to_string())
+}
+
+fn plural(keys: u32) -> String {
+    match keys {
+        1 => "1 key".to_owned(),
+        keys => format!("{keys} keys"),
+    }
+}
+
+fn spell(seconds: u64) -> String {
+    match seconds {
+        s if s >= 2 * 86_400 => format!("{} days", s / 86_400),
+        s if s >= 2 * 3_600 => format!("{} hours", s / 3_600),
+        s if s >= 120 => format!("{} minutes", s / 60),
+        s => format!("{s} seconds"),
+    }
+}

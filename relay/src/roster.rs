@@ -1,0 +1,398 @@
+//! Who may do what here, as it was decided at run time: members, bans, invites, and what the
+//! management API changed. The configuration is the other half; neither writes into the other.
+//!
+//! Pure: [`file`] keeps it on disk, [`crate::policy`] asks it, [`crate::enforcement`] carries out
+//! what a change means for those who are connected.
+
+pub mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use wire::{EventId, InviteCode, PublicKey, Sha256};
+
+use crate::addresses::Origin;
+use crate::policy::Refusal;
+
+pub use file::{RosterError, RosterFile};
+
+/// Entries of one list. A relay of a hundred thousand members has a file of some ten megabytes,
+/// which is written anew with each change.
+const ENTRIES: usize = 100_000;
+/// Invites that are open or were used lately.
+const INVITES: usize = 10_000;
+/// Bytes of a note.
+const NOTE_BYTES: usize = 200;
+/// How long it can be said of an invite that it has expired or was used up, seconds.
+const REMEMBERED_SECONDS: u64 = 30 * 86_400;
+
+/// The lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roster {
+    version: u32,
+    name: Option<String>,
+    description: Option<String>,
+    members: BTreeMap<PublicKey, Entry>,
+    banned: BTreeMap<PublicKey, Entry>,
+    allowed_events: BTreeMap<EventId, Entry>,
+    banned_events: BTreeMap<EventId, Entry>,
+    allowed_kinds: BTreeSet<u16>,
+    disallowed_kinds: BTreeSet<u16>,
+    blocked: BTreeMap<IpAddr, Entry>,
+    invites: BTreeMap<Sha256, Invite>,
+}
+
+/// Why and since when something is on a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Unix seconds.
+    pub since: u64,
+    /// For the operator.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// An invite, known by its hash alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// Unix seconds.
+    pub made_at: u64,
+    /// How many more keys may join with it.
+    pub uses_left: u32,
+    /// From when on it is void, Unix seconds; none: never.
+    pub expires_at: Option<u64>,
+    /// When the last use was taken, Unix seconds.
+    pub used_up_at: Option<u64>,
+}
+
+/// How a key came to be a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// By this request.
+    Now,
+    /// Long ago; the invite was not used.
+    Before,
+}
+
+/// A list that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the list is full")]
+pub struct Full;
+
+/// What a change means for those who are connected and for what is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Keys that are banned now and were not before.
+    pub banned: Vec<PublicKey>,
+    /// Events that are banned now and were not before.
+    pub banned_events: Vec<EventId>,
+    /// Addresses that are blocked now and were not before.
+    pub blocked: Vec<Origin>,
+}
+
+impl Roster {
+    /// What the file's format is called now.
+    pub const VERSION: u32 = 1;
+
+    /// Whether the key was made a member at run time.
+    pub fn is_member(&self, key: &PublicKey) -> bool {
+        self.members.contains_key(key)
+    }
+
+    /// Whether the key is banned.
+    pub fn is_banned(&self, key: &PublicKey) -> bool {
+        self.banned.contains_key(key)
+    }
+
+    /// Whether the event is kept away.
+    pub fn bans_event(&self, id: &EventId) -> bool {
+        self.banned_events.contains_key(id)
+    }
+
+    /// Whether the event is taken whoever wrote it.
+    pub fn allows_event(&self, id: &EventId) -> bool {
+        self.allowed_events.contains_key(id)
+    }
+
+    /// Whether the kind is taken; `configured` are those of the configuration, none: any.
+    pub fn takes_kind(&self, kind: u16, configured: Option<&BTreeSet<u16>>) -> bool {
+        let is_configured = configured.is_none_or(|kinds| kinds.contains(&kind));
+        !self.disallowed_kinds.contains(&kind)
+            && (is_configured || self.allowed_kinds.contains(&kind))
+    }
+
+    /// Whether connections from there are refused.
+    pub fn is_blocked(&self, origin: &Origin) -> bool {
+        !self.blocked.is_empty() && self.blocked.contains_key(&origin.ip())
+    }
+
+    /// The name in the place of the configuration's.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The description in the place of the configuration's.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// The members.
+    pub fn members(&self) -> &BTreeMap<PublicKey, Entry> {
+        &self.members
+    }
+
+    /// The banned keys.
+    pub fn banned(&self) -> &BTreeMap<PublicKey, Entry> {
+        &self.banned
+    }
+
+    /// The events that are taken whoever wrote them.
+    pub fn allowed_events(&self) -> &BTreeMap<EventId, Entry> {
+        &self.allowed_events
+    }
+
+    /// The events that are kept away.
+    pub fn banned_events(&self) -> &BTreeMap<EventId, Entry> {
+        &self.banned_events
+    }
+
+    /// The kinds that are taken beside the configured ones.
+    pub fn allowed_kinds(&self) -> &BTreeSet<u16> {
+        &self.allowed_kinds
+    }
+
+    /// The kinds that are not taken.
+    pub fn disallowed_kinds(&self) -> &BTreeSet<u16> {
+        &self.disallowed_kinds
+    }
+
+    /// The blocked addresses.
+    pub fn blocked(&self) -> &BTreeMap<IpAddr, Entry> {
+        &self.blocked
+    }
+
+    /// The invites with which somebody may join at `now`.
+    pub fn open_invites(&self, now: u64) -> impl Iterator<Item = &Invite> {
+        let is_open = move |invite: &&Invite| {
+            invite.uses_left > 0 && invite.expires_at.is_none_or(|at| at > now)
+        };
+        self.invites.values().filter(is_open)
+    }
+
+    // Keys
+
+    /// Makes a key a member, and no longer banned.
+    pub fn allow(&mut self, key: PublicKey, note: &str, now: u64) -> Result<(), Full> {
+        enter(&mut self.members, key, note, now)?;
+        self.banned.remove(&key);
+        Ok(())
+    }
+
+    /// Takes a member away; whether it was one.
+    pub fn unallow(&mut self, key: &PublicKey) -> bool {
+        self.members.remove(key).is_some()
+    }
+
+    /// Bans a key, and takes it from the members.
+    pub fn ban(&mut self, key: PublicKey, note: &str, now: u64) -> Result<(), Full> {
+        enter(&mut self.banned, key, note, now)?;
+        self.members.remove(&key);
+        Ok(())
+    }
+
+    /// Lifts a ban; whether there was one.
+    pub fn unban(&mut self, key: &PublicKey) -> bool {
+        self.banned.remove(key).is_some()
+    }
+
+    // Events
+
+    /// Takes an event whoever wrote it.
+    pub fn allow_event(&mut self, id: EventId, note: &str, now: u64) -> Result<(), Full> {
+        enter(&mut self.allowed_events, id, note, now)?;
+        self.banned_events.remove(&id);
+        Ok(())
+    }
+
+    /// The rules hold for it again; whether it was an exception.
+    pub fn unallow_event(&mut self, id: &EventId) -> bool {
+        self.allowed_events.remove(id).is_some()
+    }
+
+    /// Keeps an event away.
+    pub fn ban_event(&mut self, id: EventId, note: &str, now: u64) -> Result<(), Full> {
+        enter(&mut self.banned_events, id, note, now)?;
+        self.allowed_events.remove(&id);
+        Ok(())
+    }
+
+    /// Lets it come again; whether it was kept away.
+    pub fn unban_event(&mut self, id: &EventId) -> bool {
+        self.banned_events.remove(id).is_some()
+    }
+
+    // Kinds, addresses, texts
+
+    /// Takes a kind, whatever the configuration says.
+    pub fn allow_kind(&mut self, kind: u16) {
+        self.allowed_kinds.insert(kind);
+        self.disallowed_kinds.remove(&kind);
+    }
+
+    /// Takes a kind no more, whatever the configuration says.
+    pub fn disallow_kind(&mut self, kind: u16) {
+        self.disallowed_kinds.insert(kind);
+        self.allowed_kinds.remove(&kind);
+    }
+
+    /// Takes no connections from there.
+    pub fn block(&mut self, origin: Origin, note: &str, now: u64) -> Result<(), Full> {
+        enter(&mut self.blocked, origin.ip(), note, now)
+    }
+
+    /// Takes them again; whether they were refused.
+    pub fn unblock(&mut self, origin: &Origin) -> bool {
+        self.blocked.remove(&origin.ip()).is_some()
+    }
+
+    /// Names the relay; empty: as the configuration does.
+    pub fn rename(&mut self, name: &str) {
+        self.name = Some(cut(name)).filter(|name| !name.is_empty());
+    }
+
+    /// Describes the relay; empty: as the configuration does.
+    pub fn describe(&mut self, description: &str) {
+        let text: String = description.chars().take(NOTE_BYTES * 10).collect();
+        self.description = Some(text).filter(|text| !text.is_empty());
+    }
+
+    // Invites
+
+    /// Adds an invite for `uses` keys.
+    pub fn invite(
+        &mut self,
+        code: &InviteCode,
+        uses: u32,
+        expires_at: Option<u64>,
+        now: u64,
+    ) -> Result<(), Full> {
+        self.forget(now);
+        if self.invites.len() >= INVITES {
+            return Err(Full);
+        }
+        let invite = Invite {
+            made_at: now,
+            uses_left: uses,
+            expires_at,
+            used_up_at: None,
+        };
+        self.invites.insert(code.hash(), invite);
+        Ok(())
+    }
+
+    /// Takes an invite back, or all; how many could still be used.
+    pub fn revoke(&mut self, code: Option<&InviteCode>) -> usize {
+        let taken: Vec<Invite> = match code {
+            Some(code) => self.invites.remove(&code.hash()).into_iter().collect(),
+            None => std::mem::take(&mut self.invites).into_values().collect(),
+        };
+        taken.iter().filter(|invite| invite.uses_left > 0).count()
+    }
+
+    /// Whether [`Roster::redeem`] would change anything: cheap, for those who guess.
+    pub fn may_redeem(&self, code: &InviteCode, key: &PublicKey, now: u64) -> Result<(), Refusal> {
+        self.open_invite(code, key, now).map(drop)
+    }
+
+    /// A key joins with a code. `is_configured` says that the configuration lists it already.
+    pub fn redeem(
+        &mut self,
+        code: &InviteCode,
+        key: PublicKey,
+        is_configured: bool,
+        now: u64,
+    ) -> Result<Joined, Refusal> {
+        if self.is_banned(&key) {
+            return Err(Refusal::Banned);
+        }
+        if is_configured || self.is_member(&key) {
+            return Ok(Joined::Before);
+        }
+        let invite = self.open_invite(code, &key, now)?;
+        enter(&mut self.members, key, "", now).map_err(|Full| Refusal::RosterFull)?;
+        let uses_left = invite.uses_left.saturating_sub(1);
+        let used = Invite {
+            uses_left,
+            used_up_at: (uses_left == 0).then_some(now),
+            ..invite
+        };
+        self.invites.insert(code.hash(), used);
+        self.forget(now);
+        Ok(Joined::Now)
+    }
+
+    fn open_invite(&self, code: &InviteCode, key: &PublicKey, now: u64) -> Result<Invite, Refusal> {
+        if self.is_banned(key) {
+            return Err(Refusal::Banned);
+        }
+        let invite = self.invites.get(&code.hash());
+        let invite = invite.ok_or(Refusal::UnknownInvite)?;
+        if invite.expires_at.is_some_and(|at| at <= now) {
+            return Err(Refusal::ExpiredInvite);
+        }
+        match invite.uses_left {
+            0 => Err(Refusal::UsedInvite),
+            _ => Ok(invite.clone()),
+        }
+    }
+
+    /// Drops invites that nobody can use and that nobody need be told about any more.
+    fn forget(&mut self, now: u64) {
+        self.invites.retain(|_, invite| {
+            let ends = [invite.used_up_at, invite.expires_at];
+            let end = ends.into_iter().flatten().min();
+            end.is_none_or(|end| end.saturating_add(REMEMBERED_SECONDS) > now)
+        });
+    }
+
+    /// What has changed from `before` to this.
+    pub fn since(&self, before: &Self) -> Change {
+        fn new<K: Copy + Ord, V>(now: &BTreeMap<K, V>, before: &BTreeMap<K, V>) -> Vec<K> {
+            let is_new = |key: &&K| !before.contains_key(key);
+            now.keys().filter(is_new).copied().collect()
+        }
+        Change {
+            banned: new(&self.banned, &before.banned),
+            banned_events: new(&self.banned_events, &before.banned_events),
+            blocked: new(&self.blocked, &before.blocked)
+                .into_iter()
+                .filter_map(Origin::of)
+                .collect(),
+        }
+    }
+}
+
+fn enter<K: Ord>(list: &mut BTreeMap<K, Entry>, key: K, note: &str, now: u64) -> Result<(), Full> {
+    if list.len() >= ENTRIES && !list.contains_key(&key) {
+        return Err(Full);
+    }
+    let since = list.get(&key).map_or(now, |entry| entry.since);
+    let note = cut(note);
+    list.insert(key, Entry { since, note });
+    Ok(())
+}
+
+fn cut(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() + c.len_utf8() > NOTE_BYTES {
+            break;
+        }
+        out.push(c);
+    }
+    out
+}

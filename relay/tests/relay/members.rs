@@ -1,0 +1,643 @@
+//! Who may write, changed at run time: invites, bans, the roster's file and the command line.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Output;
+use std::time::Instant;
+
+use serde_json::Value;
+use sotto_relay::policy::Writers;
+use sotto_relay::roster::{Full, RosterError, RosterFile};
+use sotto_relay::{Config, Relay};
+use wire::{ClientFrame, Event, Filter, InviteCode, RelayFrame};
+
+use crate::crash::{Program, binary};
+use crate::files::{files, holding, traces};
+use crate::support::{Client, PATIENCE, Person, ids, now, person, start, subscription};
+
+fn members_only(folder: &Path, members: &[&Person]) -> Config {
+    let mut config = Config::on_disk(folder);
+    config.rules.writers = Writers::Members(members.iter().map(|member| member.key()).collect());
+    config
+}
+
+/// Adds an invite as the command line does, beside a relay that may be running.
+fn invite(folder: &Path, number: u8, uses: u32, expires_at: Option<u64>) -> InviteCode {
+    let code = InviteCode::from_random(&[number; 16]).unwrap();
+    let file = RosterFile::open(folder).unwrap();
+    let add =
+        |roster: &mut sotto_relay::roster::Roster| roster.invite(&code, uses, expires_at, now());
+    file.change(add).unwrap().unwrap();
+    code
+}
+
+fn join(who: &Person, code: &InviteCode) -> Event {
+    who.sign(28934, now(), &[&["-"], &["claim", code.expose()]], "")
+}
+
+async fn refused(client: &mut Client, event: &Event, prefix: &str) {
+    let (accepted, text) = client.publish(event).await;
+    assert!(!accepted, "kind {} was accepted", event.kind());
+    assert!(text.starts_with(prefix), "{text}");
+}
+
+#[tokio::test]
+async fn r_join_1_a_request_counts_on_its_authors_connection_alone_and_is_shown_to_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(members_only(folder.path(), &[])).await;
+    let code = invite(folder.path(), 1, 5, None);
+    let (alice, bob) = (person(1), person(2));
+    let mut curious = Client::connect(&relay.url()).await;
+    let kinds = Filter::default().with_kinds([28934, 28936, 1]);
+    curious.ask(&subscription("joins"), &[kinds]).await.unwrap();
+
+    let mut client = Client::connect(&relay.url()).await;
+    let good = join(&alice, &code);
+    refused(&mut client, &good, "auth-required:").await;
+    assert!(client.auth(&bob).await.0);
+    refused(&mut client, &good, "restricted:").await;
+    assert!(client.auth(&alice).await.0);
+    let claim: &[&str] = &["claim", code.expose()];
+    let at = |time, tags: &[&[&str]]| alice.sign(28934, time, tags, "");
+    for (event, prefix) in [
+        (at(now() - 700, &[&["-"], claim]), "invalid:"),
+        (at(now() + 700, &[&["-"], claim]), "invalid:"),
+        (at(now(), &[claim]), "invalid:"),
+        (at(now(), &[&["-"]]), "invalid:"),
+        (at(now(), &[&["-"], claim, claim]), "invalid:"),
+        (at(now(), &[&["-"], &["claim"]]), "restricted:"),
+        (at(now(), &[&["-"], &["claim", "a b"]]), "restricted:"),
+    ] {
+        refused(&mut client, &event, prefix).await;
+    }
+    let forged = String::from_utf8(join(&alice, &code).json().to_vec()).unwrap();
+    let forged = forged.replace("\"content\":\"\"", "\"content\":\"x\"");
+    client.send(format!("[\"EVENT\",{forged}]")).await;
+    let (accepted, text) = client.answer(join(&alice, &code).id()).await;
+    assert!(!accepted && text.starts_with("invalid:"), "{text}");
+
+    let (accepted, text) = client.publish(&good).await;
+    assert!(accepted && text.starts_with("info:"), "{text}");
+    // The next event of the same connection counts already.
+    client.put(&alice.note("a member's")).await;
+    match curious.receive().await {
+        RelayFrame::Event(_, event) => assert_eq!(event.content(), "a member's"),
+        other => panic!("{other:?}"),
+    }
+    assert!(curious.aside.is_empty());
+    relay.stop().await.unwrap();
+    // Nothing of the request is anywhere, and of the code only its hash.
+    for needle in [
+        good.id().to_hex(),
+        good.sig().to_hex(),
+        code.expose().to_owned(),
+    ] {
+        assert!(holding(folder.path(), needle.as_bytes()).is_empty());
+    }
+    let hash = code.hash().to_hex();
+    assert_eq!(holding(folder.path(), hash.as_bytes()).len(), 1);
+}
+
+#[tokio::test]
+async fn r_join_2_an_invite_makes_so_many_members_and_they_stay_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(members_only(folder.path(), &[])).await;
+    let code = invite(folder.path(), 1, 2, Some(now() + 1_000));
+    let expired = invite(folder.path(), 2, 1, Some(now() - 1));
+    for (number, prefix) in [
+        (1, "info:"),
+        (1, "duplicate:"),
+        (2, "info:"),
+        (1, "duplicate:"),
+    ] {
+        let who = person(number);
+        let mut client = Client::connect_as(&relay.url(), &who).await;
+        let (accepted, text) = client.publish(&join(&who, &code)).await;
+        assert!(accepted && text.starts_with(prefix), "{text}");
+        client.put(&who.note(prefix)).await;
+    }
+    let late = person(3);
+    let mut client = Client::connect_as(&relay.url(), &late).await;
+    for (code, why) in [
+        (&code, "used up"),
+        (&expired, "expired"),
+        (&InviteCode::parse("guess").unwrap(), "not known"),
+    ] {
+        let (accepted, text) = client.publish(&join(&late, code)).await;
+        assert!(!accepted && text.starts_with("restricted:"), "{text}");
+        assert!(text.contains(why), "{text}");
+        refused(&mut client, &late.note("x"), "restricted:").await;
+    }
+    relay.stop().await.unwrap();
+
+    let relay = start(members_only(folder.path(), &[])).await;
+    for number in [1, 2] {
+        let who = person(number);
+        let mut client = Client::connect_as(&relay.url(), &who).await;
+        client.put(&who.note("still a member")).await;
+        // Strangers may write to them, without AUTH.
+        let mut stranger = Client::connect(&relay.url()).await;
+        stranger.put(&person(9).wrap(&who, "hello")).await;
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_join_2_two_who_come_at_once_do_not_both_get_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(members_only(folder.path(), &[])).await;
+    for round in 0..10_u32 {
+        let code = invite(folder.path(), u8::try_from(round).unwrap(), 1, None);
+        let mut clients = Vec::new();
+        for number in 0..4 {
+            let who = person(100 + 10 * round + number);
+            let client = Client::connect_as(&relay.url(), &who).await;
+            let request = join(&who, &code);
+            clients.push((client, who, request));
+        }
+        // All are sent before any answer is read.
+        for (client, _, request) in &mut clients {
+            client.send(ClientFrame::event(request.json())).await;
+        }
+        let mut joined = 0;
+        for (client, who, request) in &mut clients {
+            let (accepted, text) = client.answer(request.id()).await;
+            joined += usize::from(accepted);
+            assert_eq!(client.publish(&who.note("x")).await.0, accepted, "{text}");
+        }
+        assert_eq!(joined, 1);
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_join_3_wrong_codes_are_limited_per_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(members_only(folder.path(), &[])).await;
+    let code = invite(folder.path(), 1, 1, None);
+    let who = person(1);
+    let mut client = Client::connect_as(&relay.url(), &who).await;
+    for guess in 0..5 {
+        let guess = InviteCode::parse(&format!("guess-{guess}")).unwrap();
+        refused(&mut client, &join(&who, &guess), "restricted:").await;
+    }
+    // Not even the right one now.
+    refused(&mut client, &join(&who, &code), "rate-limited:").await;
+    let mut other = Client::connect_as(&relay.url(), &who).await;
+    other.put(&join(&who, &code)).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_join_4_a_member_may_leave_and_one_of_the_configuration_is_told_whom_to_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, listed) = (person(1), person(2));
+    let relay = start(members_only(folder.path(), &[&listed])).await;
+    let code = invite(folder.path(), 1, 1, None);
+    let leave = |who: &Person| who.sign(28936, now(), &[&["-"]], "");
+    let mut client = Client::connect(&relay.url()).await;
+    refused(&mut client, &leave(&alice), "auth-required:").await;
+    assert!(client.auth(&alice).await.0);
+    client.put(&join(&alice, &code)).await;
+    client.put(&alice.note("in")).await;
+    refused(&mut client, &alice.sign(28936, now(), &[], ""), "invalid:").await;
+    client.put(&leave(&alice)).await;
+    refused(&mut client, &alice.note("out"), "restricted:").await;
+    // She is in no byte of the roster any more.
+    let roster = folder.path().join("roster.json");
+    let text = std::fs::read_to_string(roster).unwrap();
+    assert!(!text.contains(&alice.key().to_hex()));
+
+    let mut client = Client::connect_as(&relay.url(), &listed).await;
+    refused(&mut client, &leave(&listed), "restricted:").await;
+    client.put(&listed.note("still in")).await;
+    relay.stop().await.unwrap();
+}
+
+/// Changes the roster beside the relay, and waits until the relay has noticed.
+async fn change<T>(
+    relay: &Relay,
+    folder: &Path,
+    change: impl FnOnce(&mut sotto_relay::roster::Roster) -> T,
+) -> T {
+    let file = RosterFile::open(folder).unwrap();
+    let mut changed = None;
+    let work = |roster: &mut sotto_relay::roster::Roster| {
+        changed = Some(change(roster));
+        Ok::<_, Full>(())
+    };
+    file.change(work).unwrap().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while *relay.roster() != *file.get() {
+        assert!(Instant::now() < until, "the relay did not notice");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    changed.unwrap()
+}
+
+#[tokio::test]
+async fn r_ban_1_a_banned_key_writes_nothing_reads_nothing_guarded_and_takes_its_own_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(Config::on_disk(folder.path())).await;
+    let (mallory, alice) = (person(1), person(2));
+    let mut here = Client::connect_as(&relay.url(), &mallory).await;
+    let mut other = Client::connect_as(&relay.url(), &alice).await;
+    let note = mallory.note("before the ban");
+    let wrap = person(9).wrap(&mallory, "waits");
+    here.put(&note).await;
+    here.put(&wrap).await;
+
+    change(&relay, folder.path(), |roster| {
+        roster.ban(mallory.key(), "spam", now())
+    })
+    .await
+    .unwrap();
+    // Whoever has proved the key is disconnected, and others are not.
+    while here.try_receive().await.is_some() {}
+    refused(&mut other, &mallory.note("after"), "blocked:").await;
+    refused(&mut other, &person(8).wrap(&mallory, "x"), "blocked:").await;
+    let mut client = Client::connect(&relay.url()).await;
+    let (accepted, text) = client.auth(&mallory).await;
+    assert!(!accepted && text.starts_with("blocked:"), "{text}");
+    // What is their own to take away goes, now as ever.
+    client.put(&mallory.deletion(&note)).await;
+    client.put(&mallory.deletion(&wrap)).await;
+    refused(&mut client, &mallory.deletion(&alice.note("x")), "blocked:").await;
+    client
+        .put(&mallory.sign(62, now(), &[&["relay", "ALL_RELAYS"]], ""))
+        .await;
+
+    let was = change(&relay, folder.path(), |roster| roster.unban(&mallory.key())).await;
+    assert!(was);
+    let mut client = Client::connect_as(&relay.url(), &mallory).await;
+    client
+        .put(&mallory.sign(1, now() + 1, &[], "and back"))
+        .await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_ban_2_a_banned_event_is_erased_and_stays_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(Config::on_disk(folder.path())).await;
+    let to = person(2);
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    let note = person(1).note("the words that the operator does not want here");
+    let wrap = person(9).wrap(&to, "nor those");
+    let kept = person(1).note("but these");
+    let later = person(3).note("and what is banned while the relay is away");
+    for event in [&note, &wrap, &kept, &later] {
+        client.put(event).await;
+    }
+    for event in [&note, &wrap] {
+        change(&relay, folder.path(), |roster| {
+            roster.ban_event(event.id(), "", now())
+        })
+        .await
+        .unwrap();
+        refused(&mut client, event, "blocked:").await;
+    }
+    assert!(client.mailbox(&to).await.is_empty());
+    let is_gone = |event: &Event| {
+        for (what, needle) in traces(event) {
+            // Its id is on the operator's list.
+            let found = holding(folder.path(), &needle);
+            let is_listed = what == "id as text";
+            assert!(
+                found
+                    .iter()
+                    .all(|p| is_listed && p.ends_with("roster.json")),
+                "{what}"
+            );
+        }
+    };
+    let until = Instant::now() + PATIENCE;
+    while !holding(folder.path(), note.content().as_bytes()).is_empty() {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    is_gone(&wrap);
+    // Even an ephemeral one, which no store would stop.
+    let passing = person(1).sign(20_001, now(), &[], "passing");
+    change(&relay, folder.path(), |roster| {
+        roster.ban_event(passing.id(), "", now())
+    })
+    .await
+    .unwrap();
+    refused(&mut client, &passing, "blocked:").await;
+    relay.stop().await.unwrap();
+
+    let file = RosterFile::open(folder.path()).unwrap();
+    file.change(|roster| roster.ban_event(later.id(), "", now()))
+        .unwrap()
+        .unwrap();
+    let relay = start(Config::on_disk(folder.path())).await;
+    is_gone(&later);
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    for event in [&note, &wrap, &later] {
+        refused(&mut client, event, "blocked:").await;
+    }
+    let notes = Filter::default().with_kinds([1]);
+    assert_eq!(ids(&client.fetch(notes).await.unwrap()), [kept.id()]);
+    // And back, if the operator changes their mind.
+    change(&relay, folder.path(), |roster| {
+        roster.unban_event(&note.id())
+    })
+    .await;
+    client.put(&note).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_ban_3_an_allowed_event_is_taken_whoever_wrote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(members_only(folder.path(), &[])).await;
+    let note = person(1).note("a stranger's, and welcome");
+    let mut client = Client::connect(&relay.url()).await;
+    refused(&mut client, &note, "auth-required:").await;
+    change(&relay, folder.path(), |roster| {
+        roster.allow_event(note.id(), "", now())
+    })
+    .await
+    .unwrap();
+    client.put(&note).await;
+    refused(&mut client, &person(1).note("another"), "auth-required:").await;
+    // Forged it is still not taken.
+    let forged = String::from_utf8(note.json().to_vec())
+        .unwrap()
+        .replace("welcome", "spoiled");
+    client.send(format!("[\"EVENT\",{forged}]")).await;
+    assert!(!client.answer(note.id()).await.0);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_ban_4_kinds_are_allowed_and_disallowed_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::on_disk(folder.path());
+    config.rules.kinds = Some(BTreeSet::from([1]));
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let of = |kind: u16| person(1).sign(kind, now(), &[], &kind.to_string());
+    refused(&mut client, &of(7), "blocked:").await;
+    change(&relay, folder.path(), |roster| {
+        roster.allow_kind(7);
+        roster.disallow_kind(1);
+    })
+    .await;
+    client.put(&of(7)).await;
+    refused(&mut client, &of(1), "blocked:").await;
+    relay.stop().await.unwrap();
+
+    // To allow a kind never makes an open relay take less.
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(Config::on_disk(folder.path())).await;
+    let mut client = Client::connect(&relay.url()).await;
+    change(&relay, folder.path(), |roster| roster.allow_kind(7)).await;
+    client.put(&of(1)).await;
+    relay.stop().await.unwrap();
+}
+
+#[test]
+fn r_rost_1_no_writer_loses_what_another_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let folder = folder.path();
+            scope.spawn(move || {
+                // Each as a process of its own would: no state is shared but the file.
+                let file = RosterFile::open(folder).unwrap();
+                for n in 0..25 {
+                    let key = person(writer * 100 + n).key();
+                    let add = file.change(|roster| roster.allow(key, "", 1));
+                    add.unwrap().unwrap();
+                }
+            });
+        }
+    });
+    let roster = RosterFile::open(folder.path()).unwrap().get();
+    assert_eq!(roster.members().len(), 100);
+}
+
+#[test]
+fn r_rost_2_a_crash_at_any_moment_leaves_the_old_or_the_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = RosterFile::open(folder.path()).unwrap();
+    file.change(|roster| roster.allow(person(1).key(), "", 1))
+        .unwrap()
+        .unwrap();
+    let old = std::fs::read(folder.path().join("roster.json")).unwrap();
+    // Killed while it wrote the next one: any part of it lies aside.
+    for len in [0, 1, old.len() / 2, old.len()] {
+        std::fs::write(folder.path().join("roster.new"), &old[..len]).unwrap();
+        let file = RosterFile::open(folder.path()).unwrap();
+        assert!(file.get().is_member(&person(1).key()));
+        let key = person(2).key();
+        file.change(|roster| roster.allow(key, "", 2))
+            .unwrap()
+            .unwrap();
+        file.change(|roster| Ok::<_, Full>(roster.unallow(&key)))
+            .unwrap()
+            .unwrap();
+        assert!(!folder.path().join("roster.new").exists());
+    }
+    // Somebody who fails to change it changes nothing.
+    let before = std::fs::read(folder.path().join("roster.json")).unwrap();
+    let failed = file.change(|roster| {
+        roster.unallow(&person(1).key());
+        Err::<(), _>(Full)
+    });
+    assert!(failed.unwrap().is_err());
+    assert_eq!(
+        std::fs::read(folder.path().join("roster.json")).unwrap(),
+        before
+    );
+}
+
+#[tokio::test]
+async fn r_rost_3_a_damaged_or_newer_roster_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roster.json");
+    for (text, is_damaged) in [
+        ("", true),
+        ("{}", true),
+        ("{\"version\":1,\"members\":{\"x\":{\"since\":1}}}", true),
+        ("{\"version\":1,\"membrs\":{}}", true),
+        ("\0\0\0\0", true),
+        ("{\"version\":2,\"something\":\"new\"}", false),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let Err(error) = Relay::start(listener, Config::on_disk(folder.path())).await else {
+            panic!("{text} was taken");
+        };
+        assert_eq!(
+            error.to_string().contains("damaged"),
+            is_damaged,
+            "{text}: {error}"
+        );
+        let output = user(folder.path(), &["add", &person(1).key().to_hex()]);
+        assert_eq!(output.status.code(), Some(if is_damaged { 11 } else { 9 }));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    // A relay that runs keeps what was in force.
+    std::fs::remove_file(&path).unwrap();
+    let relay = start(members_only(folder.path(), &[])).await;
+    let code = invite(folder.path(), 1, 1, None);
+    let who = person(1);
+    let mut client = Client::connect_as(&relay.url(), &who).await;
+    client.put(&join(&who, &code)).await;
+    std::fs::write(&path, "damaged").unwrap();
+    refused(&mut client, &join(&person(1), &code), "error:").await;
+    client.put(&who.note("still a member")).await;
+    let broken = RosterFile::open(folder.path());
+    assert!(matches!(broken, Err(RosterError::Damaged)));
+    relay.stop().await.unwrap();
+}
+
+// The command line
+
+fn user(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = binary();
+    command.args(["--json", "user"]).args(arguments);
+    command.arg("--data").arg(folder).output().unwrap()
+}
+
+fn told(output: &Output) -> Vec<Value> {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn r_user_1_members_are_added_and_removed_beside_a_running_relay() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    // Before the first start, too.
+    let (first, second) = (person(1), person(2));
+    let npub = wire::link::npub(&first.key());
+    let added = told(&user(&data, &["add", &npub, "--note", "the first"]));
+    assert_eq!(added[0]["pubkey"], first.key().to_hex());
+    assert_eq!(added[0]["role"], "member");
+    let program = Program::configured(&data, "policy.write = \"members\"\n");
+    let mut client = Client::connect_as(&program.url, &first).await;
+    client.put(&first.note("in")).await;
+
+    let mut other = Client::connect_as(&program.url, &second).await;
+    refused(&mut other, &second.note("x"), "restricted:").await;
+    told(&user(&data, &["add", &second.key().to_hex()]));
+    let until = Instant::now() + PATIENCE;
+    while !other.publish(&second.note("in")).await.0 {
+        assert!(Instant::now() < until, "the relay did not notice");
+    }
+    told(&user(&data, &["remove", &npub]));
+    let until = Instant::now() + PATIENCE;
+    while client.publish(&first.note("out?")).await.0 {
+        assert!(Instant::now() < until, "the relay did not notice");
+    }
+    assert_eq!(user(&data, &["remove", &npub]).status.code(), Some(7));
+    told(&user(&data, &["ban", &npub, "--note", "\u{1b}[31mloud"]));
+    assert_eq!(
+        user(&data, &["unban", &second.key().to_hex()])
+            .status
+            .code(),
+        Some(7)
+    );
+
+    let listed = told(&user(&data, &["list"]));
+    let roles: Vec<_> = listed
+        .iter()
+        .map(|l| (l["pubkey"].clone(), l["role"].clone()))
+        .collect();
+    let wanted = [(&second, "member"), (&first, "banned")];
+    let wanted = wanted.map(|(who, role)| (who.key().to_hex().into(), role.into()));
+    assert_eq!(roles, wanted);
+    let plain = binary()
+        .args(["user", "list", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(!plain.stdout.contains(&0x1b));
+    told(&user(&data, &["unban", &npub]));
+
+    for bad in [
+        "npub1x",
+        "abc",
+        "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5",
+    ] {
+        let output = user(&data, &["add", bad]);
+        assert_eq!(output.status.code(), Some(2), "{bad}");
+    }
+    let nowhere = folder.path().join("nowhere");
+    assert_eq!(user(&nowhere, &["list"]).status.code(), Some(7));
+    assert!(!nowhere.exists());
+    for path in files(&data) {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+    assert_eq!(
+        std::fs::metadata(&data).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+}
+
+#[tokio::test]
+async fn r_user_2_an_invite_is_printed_once_redeemed_and_can_be_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let text = "policy.write = \"members\"\nserver.public_urls = [\"wss://relay.example\"]\n";
+    let program = Program::configured(&data, text);
+    let config = data.with_extension("toml");
+    let config = config.to_str().unwrap();
+    let made = told(&user(
+        &data,
+        &[
+            "invite",
+            "--uses",
+            "2",
+            "--expires",
+            "3h",
+            "--config",
+            config,
+        ],
+    ));
+    let made = &made[0];
+    assert_eq!(made["schema"], "sotto.relay_invite/1");
+    let code = made["code"].as_str().unwrap();
+    assert_eq!(made["link"], format!("wss://relay.example#{code}"));
+    assert_eq!(made["uses"], 2);
+    let expires_at = made["expires_at"].as_u64().unwrap();
+    assert_eq!(expires_at, made["made_at"].as_u64().unwrap() + 3 * 3_600);
+    assert!(holding(&data, code.as_bytes()).is_empty());
+
+    let who = person(1);
+    let mut client = Client::connect_as(&program.url, &who).await;
+    let code = InviteCode::parse(code).unwrap();
+    // At once: no need to wait until the relay has noticed.
+    client.put(&join(&who, &code)).await;
+    client.put(&who.note("in")).await;
+    let open = told(&user(&data, &["list"]));
+    let left = open
+        .iter()
+        .find(|line| line["schema"] == "sotto.relay_invite/1")
+        .unwrap();
+    assert_eq!(left["uses"], 1);
+
+    let link = format!("wss://relay.example#{}", code.expose());
+    assert_eq!(told(&user(&data, &["revoke", &link]))[0]["invites"], 1);
+    assert_eq!(user(&data, &["revoke", &link]).status.code(), Some(7));
+    let late = person(2);
+    let mut client = Client::connect_as(&program.url, &late).await;
+    refused(&mut client, &join(&late, &code), "restricted:").await;
+    // Killed right after the answer, the relay still knows its members.
+    program.signal("-KILL");
+    drop(program);
+    let program = Program::configured(&data, text);
+    let mut client = Client::connect_as(&program.url, &who).await;
+    client.put(&who.note("still in")).await;
+}
