@@ -104,6 +104,8 @@ pub enum Storage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexEngine {
+    /// Sorted runs of our own, on disk.
+    Runs,
     /// fjall, on disk.
     Fjall,
     /// sled, on disk.
@@ -114,9 +116,9 @@ pub enum IndexEngine {
 
 impl IndexEngine {
     /// Every engine, the default first; tests go through them.
-    pub const ALL: [Self; 3] = [Self::Fjall, Self::Sled, Self::Memory];
+    pub const ALL: [Self; 4] = [Self::Runs, Self::Fjall, Self::Sled, Self::Memory];
     /// Those that keep files.
-    pub const ON_DISK: [Self; 2] = [Self::Fjall, Self::Sled];
+    pub const ON_DISK: [Self; 3] = [Self::Runs, Self::Fjall, Self::Sled];
 }
 
 /// What NIP-11 says about the operator; empty texts are left out.
@@ -297,9 +299,9 @@ section! {
 section! {
     /// How events are kept.
     RawStore {
-        /// "fjall" or "sled": the index is on disk. "memory": it is rebuilt from the log at each
-        /// start. Another choice takes effect at the next start, which builds the index anew.
-        index: IndexEngine = IndexEngine::Fjall,
+        /// "runs", "fjall" or "sled": the index is on disk. "memory": it is rebuilt from the log at
+        /// each start. Another choice takes effect at the next start, which builds the index anew.
+        index: IndexEngine = IndexEngine::Runs,
         /// The size at which a log segment is closed, in bytes.
         segment_bytes: u64 = 64 * 1024 * 1024,
         /// New events are refused while fewer bytes than this are free on the disk.

@@ -90,7 +90,7 @@ impl Writer {
                 // The mark must not outlive a crash of which the index forgets the moves.
                 store.index().sync()?;
                 log.wipe(segment)?;
-                store.index().apply(&vec![(mark, None)])?;
+                store.index().apply(vec![(mark, None)])?;
             }
         }
         Ok(())

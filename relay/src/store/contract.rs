@@ -36,9 +36,9 @@ pub fn run(
         long_keys_and_values_fit(index)?;
         large_batches_fit(index)?;
         others_work_beside_the_writer(index)?;
-        index.apply(&vec![(b"kept".to_vec(), Some(b"1".to_vec()))])?;
-        index.apply(&vec![(b"gone".to_vec(), Some(b"1".to_vec()))])?;
-        index.apply(&vec![(b"gone".to_vec(), None)])?;
+        index.apply(vec![(b"kept".to_vec(), Some(b"1".to_vec()))])?;
+        index.apply(vec![(b"gone".to_vec(), Some(b"1".to_vec()))])?;
+        index.apply(vec![(b"gone".to_vec(), None)])?;
         index.sync()?;
         index.compact()?;
         holds(
@@ -63,7 +63,7 @@ pub fn run(
 
 fn values_are_read_back(index: &dyn Index) -> Result<(), Broken> {
     holds(get(index, "a")?.is_none(), "an empty index has a value")?;
-    index.apply(&batch(&[("a", Some("1")), ("b", Some(""))]))?;
+    index.apply(batch(&[("a", Some("1")), ("b", Some(""))]))?;
     holds(
         get(index, "a")? == Some(b"1".to_vec()),
         "a value was not read back",
@@ -72,21 +72,21 @@ fn values_are_read_back(index: &dyn Index) -> Result<(), Broken> {
         get(index, "b")? == Some(Vec::new()),
         "an empty value was not read back",
     )?;
-    index.apply(&batch(&[("a", Some("2")), ("b", None)]))?;
+    index.apply(batch(&[("a", Some("2")), ("b", None)]))?;
     holds(
         get(index, "a")? == Some(b"2".to_vec()),
         "a value was not replaced",
     )?;
     holds(get(index, "b")?.is_none(), "a row was not removed")?;
-    index.apply(&batch(&[("never", None)]))?;
-    index.apply(&Batch::new())?;
+    index.apply(batch(&[("never", None)]))?;
+    index.apply(Batch::new())?;
     Ok(())
 }
 
 fn ranges_are_half_open_and_ordered(index: &dyn Index) -> Result<(), Broken> {
     let keys = ["r", "r\u{1}", "r0", "r1", "r10", "r2", "s"];
     let rows: Vec<_> = keys.iter().rev().map(|key| (*key, Some("x"))).collect();
-    index.apply(&batch(&rows))?;
+    index.apply(batch(&rows))?;
     let found = scan(index, "r", "s", usize::MAX)?;
     let wanted: Vec<_> = keys
         .iter()
@@ -112,12 +112,12 @@ fn scans_stop_when_told(index: &dyn Index) -> Result<(), Broken> {
 }
 
 fn of_several_rows_for_one_key_the_last_counts(index: &dyn Index) -> Result<(), Broken> {
-    index.apply(&batch(&[("k", Some("1")), ("k", None), ("k", Some("3"))]))?;
+    index.apply(batch(&[("k", Some("1")), ("k", None), ("k", Some("3"))]))?;
     holds(
         get(index, "k")? == Some(b"3".to_vec()),
         "an earlier row of a batch won",
     )?;
-    index.apply(&batch(&[("k", Some("4")), ("k", None)]))?;
+    index.apply(batch(&[("k", Some("4")), ("k", None)]))?;
     holds(
         get(index, "k")?.is_none(),
         "a removal at the end of a batch lost",
@@ -126,7 +126,7 @@ fn of_several_rows_for_one_key_the_last_counts(index: &dyn Index) -> Result<(), 
 
 fn long_keys_and_values_fit(index: &dyn Index) -> Result<(), Broken> {
     let (key, value) = (vec![0xff; 64], vec![7; 1024]);
-    index.apply(&vec![(key.clone(), Some(value.clone()))])?;
+    index.apply(vec![(key.clone(), Some(value.clone()))])?;
     holds(
         index.get(&key)? == Some(value),
         "the largest row was not read back",
@@ -137,12 +137,12 @@ fn long_keys_and_values_fit(index: &dyn Index) -> Result<(), Broken> {
 fn large_batches_fit(index: &dyn Index) -> Result<(), Broken> {
     let key = |n: u32| [b"large".as_slice(), &n.to_be_bytes()].concat();
     let rows = |value: Option<Vec<u8>>| (0..30_000).map(|n| (key(n), value.clone())).collect();
-    index.apply(&rows(Some(vec![1; 60])))?;
+    index.apply(rows(Some(vec![1; 60])))?;
     holds(
         scan(index, "large", "largf", usize::MAX)?.len() == 30_000,
         "a large batch was not kept whole",
     )?;
-    index.apply(&rows(None))?;
+    index.apply(rows(None))?;
     holds(
         scan(index, "large", "largf", 1)?.is_empty(),
         "a large batch was not removed whole",
@@ -153,7 +153,7 @@ fn large_batches_fit(index: &dyn Index) -> Result<(), Broken> {
 fn others_work_beside_the_writer(index: &dyn Index) -> Result<(), Broken> {
     let number = |n: usize| n.to_be_bytes().to_vec();
     let apply = |n: usize| {
-        index.apply(&vec![
+        index.apply(vec![
             (b"v".to_vec(), Some(number(n))),
             ([b"w".as_slice(), &number(n)].concat(), Some(Vec::new())),
             ([b"x".as_slice(), &number(n)].concat(), Some(Vec::new())),

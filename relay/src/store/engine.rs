@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::fjall::FjallIndex;
 use super::memory::MemoryIndex;
+use super::runs::RunsIndex;
 use super::sled::SledIndex;
 use super::{Index, StoreError};
 use crate::config::IndexEngine;
@@ -16,6 +17,7 @@ use crate::config::IndexEngine;
 pub fn open(engine: IndexEngine, folder: &Path) -> Result<Box<dyn Index>, StoreError> {
     catch_unwind(|| -> Result<Box<dyn Index>, StoreError> {
         Ok(match engine {
+            IndexEngine::Runs => Box::new(RunsIndex::open(folder)?),
             IndexEngine::Fjall => Box::new(FjallIndex::open(folder)?),
             IndexEngine::Sled => Box::new(SledIndex::open(folder)?),
             IndexEngine::Memory => Box::new(MemoryIndex::default()),

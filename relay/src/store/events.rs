@@ -114,9 +114,9 @@ impl EventStore {
         }
     }
 
-    /// Makes the index durable, so that the next start has little to replay. Blocks.
+    /// Sees to it that the next start has little to replay. Blocks.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
-        self.index.sync()
+        self.index.checkpoint()
     }
 
     /// Rewrites the index without the rows of what is gone. Blocks, beside reads and writes.

@@ -56,12 +56,12 @@ impl Index for FjallIndex {
         Ok(())
     }
 
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         let mut rows = self.database.batch();
         for (key, value) in batch {
             match value {
-                Some(value) => rows.insert(&self.rows, key.as_slice(), value.as_slice()),
-                None => rows.remove(&self.rows, key.as_slice()),
+                Some(value) => rows.insert(&self.rows, key, value),
+                None => rows.remove(&self.rows, key),
             }
         }
         rows.commit().map_err(failed)

@@ -28,6 +28,7 @@ pub mod query;
 pub mod record;
 pub mod recovery;
 mod rows;
+pub mod runs;
 pub mod sled;
 pub mod stored;
 pub mod transaction;
@@ -58,11 +59,17 @@ pub trait Index: Send + Sync {
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
     /// Writes a batch.
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
+    fn apply(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// Makes everything applied so far durable. Not needed for correctness; the less there is to
     /// replay, the faster the next start.
     fn sync(&self) -> Result<(), StoreError>;
+
+    /// Asked for every few seconds, so that a start after a crash has little to replay. An engine
+    /// that keeps that little by itself may do nothing.
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.sync()
+    }
 
     /// Rewrites what is needed so that removed rows leave the disk.
     fn compact(&self) -> Result<(), StoreError>;

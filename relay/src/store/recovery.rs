@@ -229,7 +229,7 @@ impl Replay<'_> {
             .concat();
             rows.put(keys::position(), value);
         }
-        self.index.apply(&rows.into_batch())
+        self.index.apply(rows.into_batch())
     }
 
     fn record(&mut self, place: Place, record: Record) -> Result<(), StoreError> {

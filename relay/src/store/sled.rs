@@ -148,11 +148,11 @@ impl Index for SledIndex {
         }
     }
 
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         let mut next = self.next();
-        self.current().apply(batch)?;
+        self.current().apply(&batch)?;
         if let Some(database) = &*next
-            && database.apply(batch).is_err()
+            && database.apply(&batch).is_err()
         {
             // The batch itself is written; only the compaction has to begin again another time.
             *next = None;

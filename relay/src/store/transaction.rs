@@ -526,7 +526,7 @@ impl Transaction<'_> {
         ]
         .concat();
         self.rows.put(keys::position(), position);
-        self.store.index().apply(&self.rows.into_batch())?;
+        self.store.index().apply(self.rows.into_batch())?;
         *self.seq = self.next_seq;
         Ok(())
     }

@@ -31,4 +31,5 @@ mod query;
 mod reconcile;
 mod recovery;
 mod rules;
+mod runs;
 mod support;
