@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use wire::{PublicKey, RelayUrl, limits};
 
+use crate::acme::Acme;
 use crate::budget::Rate;
 use crate::forwarded::TrustedProxies;
 use crate::policy::{Rules, Work, WorkOf, Writers};
@@ -36,12 +38,30 @@ pub struct Config {
     pub about: About,
     /// What is accepted from whom.
     pub rules: Rules,
+    /// Whether the relay speaks TLS itself.
+    pub tls: Tls,
     /// What one connection may cost.
     pub limits: Limits,
     /// What the operator may count.
     pub metrics: MetricsAt,
     /// What time it is.
     pub clock: Clock,
+}
+
+/// Whether the relay speaks TLS itself, and with whose certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// It does not: a reverse proxy may.
+    Off,
+    /// With the operator's own.
+    Files {
+        /// The chain, PEM.
+        certificate: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+    },
+    /// With one that it fetches.
+    Acme(Acme),
 }
 
 /// Where metrics are to be had.
@@ -370,6 +390,35 @@ section! {
 }
 
 section! {
+    /// TLS with certificate files of your own.
+    RawTls {
+        /// A PEM file with the certificate chain, for example "/etc/sotto/fullchain.pem". With
+        /// it the relay speaks TLS itself (wss://). SIGHUP reads it and the key again.
+        certificate: String = String::new(),
+        /// A PEM file with its private key.
+        key: String = String::new(),
+    }
+}
+
+section! {
+    /// TLS with certificates that the relay fetches and renews by itself.
+    RawAcme {
+        /// The names that the certificate is for, for example ["relay.example"]. The relay must
+        /// be reached under each of them on port 443. Empty: nothing is fetched.
+        domains: Vec<String> = Vec::new(),
+        /// How the authority reaches you, for example "mailto:me@example.org"; may stay empty.
+        contact: String = String::new(),
+        /// You have read the authority's terms of service and agree.
+        agree_to_terms: bool = false,
+        /// The directory of the authority.
+        directory: String = "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+        /// A PEM file with the root certificates of an authority of your own; empty: the
+        /// public ones are trusted.
+        directory_roots: String = String::new(),
+    }
+}
+
+section! {
     /// Metrics for Prometheus, without keys, ids and addresses.
     RawMetrics {
         /// Address and port of a listener of its own, for example "127.0.0.1:7449": there,
@@ -425,6 +474,10 @@ pub struct Raw {
     pub store: RawStore,
     /// `[limits]`
     pub limits: RawLimits,
+    /// `[tls]`
+    pub tls: RawTls,
+    /// `[acme]`
+    pub acme: RawAcme,
     /// `[metrics]`
     pub metrics: RawMetrics,
 }
@@ -448,6 +501,10 @@ impl Raw {
         raw.store.document(&mut out);
         out.push_str("[limits]\n");
         raw.limits.document(&mut out);
+        out.push_str("[tls]\n");
+        raw.tls.document(&mut out);
+        out.push_str("[acme]\n");
+        raw.acme.document(&mut out);
         out.push_str("[metrics]\n");
         raw.metrics.document(&mut out);
         out
@@ -460,8 +517,11 @@ impl Raw {
             policy,
             store,
             limits: raw,
+            tls,
+            acme,
             metrics,
         } = self;
+        let tls = tls_of(tls, acme)?;
         let listen = server
             .listen
             .parse()
@@ -624,6 +684,7 @@ impl Raw {
                 idle_ping: Duration::from_secs(raw.idle_ping_s.max(1)),
                 grace: Duration::from_secs(raw.grace_s),
             },
+            tls,
             metrics: MetricsAt {
                 listen: metrics_listen,
             },
@@ -686,6 +747,7 @@ impl Config {
                 idle_ping: Duration::from_secs(limits.idle_ping_s),
                 grace: Duration::from_secs(limits.grace_s),
             },
+            tls: Tls::Off,
             metrics: MetricsAt::default(),
             clock: Clock::system(),
         }
@@ -702,6 +764,11 @@ impl Config {
         }
         if keep(&mut self.storage, &running.storage) {
             kept.push("server.data or [store]");
+        }
+        // Other files are read; another way of getting a certificate is another listener.
+        let are_files = |tls: &Tls| matches!(tls, Tls::Files { .. });
+        if !(are_files(&self.tls) && are_files(&running.tls)) && keep(&mut self.tls, &running.tls) {
+            kept.push("[tls] or [acme]");
         }
         if keep(&mut self.metrics, &running.metrics) {
             kept.push("[metrics]");
@@ -729,6 +796,44 @@ fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
 
 fn key(name: &'static str, text: &str) -> Result<PublicKey, ConfigError> {
     PublicKey::from_hex(text).map_err(|error| refused(name, error))
+}
+
+fn tls_of(tls: RawTls, acme: RawAcme) -> Result<Tls, ConfigError> {
+    let has_files = !tls.certificate.is_empty() || !tls.key.is_empty();
+    if acme.domains.is_empty() {
+        return match (tls.certificate.is_empty(), tls.key.is_empty()) {
+            (true, true) => Ok(Tls::Off),
+            (false, false) => Ok(Tls::Files {
+                certificate: tls.certificate.into(),
+                key: tls.key.into(),
+            }),
+            (false, true) => Err(refused("tls.key", "missing, and there is a certificate")),
+            (true, false) => Err(refused("tls.certificate", "missing, and there is a key")),
+        };
+    }
+    if has_files {
+        return Err(refused("acme.domains", "set, and so are certificate files"));
+    }
+    if !acme.agree_to_terms {
+        let why = "must be true: read the authority's terms of service first";
+        return Err(refused("acme.agree_to_terms", why));
+    }
+    let is_name = |name: &String| {
+        let parsed = ServerName::try_from(name.as_str());
+        matches!(parsed, Ok(ServerName::DnsName(_))) && !name.contains('*')
+    };
+    if !acme.domains.iter().all(is_name) {
+        return Err(refused("acme.domains", "not the name of a host"));
+    }
+    if !acme.directory.starts_with("https://") {
+        return Err(refused("acme.directory", "not an https:// URL"));
+    }
+    Ok(Tls::Acme(Acme {
+        domains: acme.domains,
+        contact: acme.contact,
+        directory: acme.directory,
+        roots: (!acme.directory_roots.is_empty()).then(|| acme.directory_roots.into()),
+    }))
 }
 
 fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
@@ -794,6 +899,21 @@ mod tests {
             ("[policy]\npow_bits = 41", "policy.pow_bits"),
             ("[policy]\nkinds = [65536]", "line 2"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "trusted_proxies"),
+            ("[tls]\ncertificate = \"x\"", "tls.key"),
+            ("[tls]\nkey = \"x\"", "tls.certificate"),
+            ("[acme]\ndomains = [\"a.example\"]", "acme.agree_to_terms"),
+            (
+                "[acme]\nagree_to_terms = true\ndomains = [\"*.example\"]",
+                "acme.domains",
+            ),
+            (
+                "[acme]\nagree_to_terms = true\ndomains = [\"192.0.2.1\"]",
+                "acme.domains",
+            ),
+            (
+                "[tls]\ncertificate = \"x\"\nkey = \"x\"\n[acme]\ndomains = [\"a.example\"]",
+                "acme.domains",
+            ),
             ("[metrics]\nlisten = \"0.0.0.0:7449\"", "metrics.listen"),
             ("[store]\nindex = \"sqlite\"", "index"),
         ] {

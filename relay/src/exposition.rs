@@ -92,6 +92,13 @@ fn text(shared: &Shared) -> Result<String, StoreError> {
         u64::try_from(shared.ledger.held()).unwrap_or(u64::MAX),
     );
     text.metrics(&shared.metrics);
+    if let Some(validity) = shared.certificates.validity() {
+        text.gauge(
+            "certificate_expires_seconds",
+            "When the TLS certificate runs out, Unix time.",
+            validity.until,
+        );
+    }
     let store = &shared.history.store;
     text.counter(
         "events_erased_total",

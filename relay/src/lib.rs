@@ -19,6 +19,7 @@
 //! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
 //! counted in [`metrics`]. What is promised is listed in `docs/behaviour/relay.md`.
 
+pub mod acme;
 pub mod addresses;
 pub mod admission;
 pub mod budget;
@@ -32,6 +33,7 @@ pub mod exposition;
 pub mod fanout;
 pub mod forwarded;
 pub mod history;
+pub mod https;
 pub mod ingest;
 pub mod ledger;
 pub mod listener;
@@ -48,6 +50,7 @@ pub mod roster;
 pub mod server;
 pub mod settings;
 pub mod store;
+pub mod tls;
 
 pub use config::Config;
 pub use server::{Relay, ServerError, run};

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,7 @@ use crate::door;
 use crate::ledger::Account;
 use crate::metered::Metered;
 use crate::server::Shared;
+use crate::tls::ACME_PROTOCOL;
 
 /// Bytes of an HTTP request's head.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -84,30 +87,65 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
         peer: ip,
         account: account.clone(),
     });
-    let router = router.clone();
-    let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(arrival.clone());
-        let mut router = router.clone();
-        async move { tower::Service::call(&mut router, request).await }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(64)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(
-            TokioIo::new(Metered::new(stream, account.clone())),
-            TowerToHyperService::new(service),
-        )
-        .with_upgrades();
+    let http = Http {
+        router: router.clone(),
+        arrival,
+        patience: limits.header_timeout,
+    };
+    let stream = Metered::new(stream, account.clone());
+    let exchange = exchange(shared.clone(), http, stream);
     let stop = shared.stop.clone();
     let whole = limits.header_timeout * 2;
     shared.tasks.spawn(async move {
         // An HTTP exchange is over in moments; an upgrade ends this future and goes on elsewhere.
         tokio::select! {
-            _ = tokio::time::timeout(whole, connection) => {}
+            _ = tokio::time::timeout(whole, exchange) => {}
             () = stop.cancelled() => {}
             () = account.closed().cancelled() => {}
         }
     });
+}
+
+/// TLS where the relay speaks it, then HTTP. A handshake has as much time as a request.
+async fn exchange(shared: Arc<Shared>, http: Http, stream: Metered) {
+    let Some(tls) = &shared.tls else {
+        return http.serve(stream).await;
+    };
+    match tokio::time::timeout(http.patience, tls.accept(stream)).await {
+        // A certificate authority has seen what it wanted to see.
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_PROTOCOL) => {}
+        Ok(Ok(stream)) => http.serve(stream).await,
+        Ok(Err(_)) | Err(_) => shared.metrics.handshakes_failed.add(1),
+    }
+}
+
+/// What answers the requests of one connection.
+struct Http {
+    router: Router,
+    arrival: Arc<Arrival>,
+    patience: Duration,
+}
+
+impl Http {
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self {
+            router,
+            arrival,
+            patience,
+        } = self;
+        let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(arrival.clone());
+            let mut router = router.clone();
+            async move { tower::Service::call(&mut router, request).await }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience)
+            .max_headers(64)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .with_upgrades();
+        // However it ends, the client sees it.
+        let _ = connection.await;
+    }
 }

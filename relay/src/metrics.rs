@@ -181,6 +181,10 @@ pub struct Metrics {
     pub batches: Histogram,
     /// How long a commit took, the sync included.
     pub commits: Histogram,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: Counter,
+    /// Attempts to fetch a certificate, by outcome.
+    pub certificates: Tally,
     /// Reloads of the configuration, by outcome.
     pub reloads: Tally,
 }
@@ -212,6 +216,8 @@ impl Default for Metrics {
             expired: Counter::default(),
             batches: Histogram::of_batches(),
             commits: Histogram::of_times(),
+            handshakes_failed: Counter::default(),
+            certificates: Tally::default(),
             reloads: Tally::default(),
         }
     }
@@ -446,6 +452,17 @@ impl Text {
             "How long a commit took, its sync included.",
             &metrics.commits,
             1_000_000,
+        );
+        self.counter(
+            "tls_handshakes_failed_total",
+            "TLS handshakes that failed or took too long.",
+            metrics.handshakes_failed.get(),
+        );
+        self.tally(
+            "certificates_total",
+            "Attempts to fetch a certificate.",
+            "result",
+            &metrics.certificates,
         );
         self.tally(
             "reloads_total",

@@ -131,11 +131,12 @@ pub enum Verdict {
 pub struct OwnUrls(Vec<RelayUrl>);
 
 impl OwnUrls {
-    /// The configured URLs and the loopback names with `port`.
+    /// The configured URLs and the loopback names with `port`, with TLS or without.
     pub fn new(configured: &[RelayUrl], port: u16) -> Self {
         let loopback = ["127.0.0.1", "localhost", "[::1]"]
             .into_iter()
-            .filter_map(|host| RelayUrl::parse(&format!("ws://{host}:{port}")).ok());
+            .flat_map(|host| ["ws", "wss"].map(|scheme| format!("{scheme}://{host}:{port}")))
+            .filter_map(|url| RelayUrl::parse(&url).ok());
         Self(configured.iter().cloned().chain(loopback).collect())
     }
 

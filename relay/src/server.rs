@@ -10,11 +10,13 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::acme::{AcmeError, Renewal};
 use crate::addresses::Addresses;
-use crate::config::{Config, Storage};
+use crate::config::{Config, Storage, Tls};
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
 use crate::ledger::Ledger;
@@ -24,6 +26,7 @@ use crate::roster::{Roster, RosterError, RosterFile};
 use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
+use crate::tls::{Certificate, Certificates, TlsError};
 use crate::{enforcement, exposition, listener, retention};
 
 /// KiB of events being checked or written, all connections together.
@@ -38,6 +41,12 @@ pub enum ServerError {
     /// The roster could not be read.
     #[error(transparent)]
     Roster(#[from] RosterError),
+    /// The certificate files are not in order.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The folder of fetched certificates is not in order.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// The network or the system failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -51,6 +60,9 @@ pub struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) roster: Arc<RosterFile>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) certificates: Arc<Certificates>,
+    /// None where the relay speaks no TLS itself.
+    pub(crate) tls: Option<TlsAcceptor>,
     /// Unix seconds.
     pub(crate) started_at: u64,
     pub(crate) live: Arc<Live>,
@@ -80,6 +92,7 @@ pub struct Relay {
     metrics_address: Option<SocketAddr>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
     stop: CancellationToken,
     ledger: Arc<Ledger>,
     /// A relay that is dropped stops too, only nobody waits for it.
@@ -119,6 +132,14 @@ impl Relay {
             .as_ref()
             .map(TcpListener::local_addr)
             .transpose()?;
+        let certificates = Arc::new(Certificates::default());
+        if let Tls::Files { certificate, key } = &config.tls {
+            certificates.show(Certificate::from_files(certificate, key)?);
+        }
+        let tls = match config.tls {
+            Tls::Off => None,
+            Tls::Files { .. } | Tls::Acme(_) => Some(certificates.server()?.into()),
+        };
         let opening = config.clone();
         let opening = move || {
             let opened = open(&opening)?;
@@ -131,7 +152,7 @@ impl Relay {
         let Opened {
             store,
             mut writer,
-            warnings,
+            mut warnings,
         } = opened;
         let metrics = Arc::new(Metrics::default());
         let enlisted = roster.get();
@@ -169,12 +190,23 @@ impl Relay {
             tasks: TaskTracker::new(),
             clients: AtomicU64::new(1),
             settings: settings.clone(),
+            certificates: certificates.clone(),
+            tls,
             metrics: metrics.clone(),
             started_at: config.clock.now(),
             roster: Arc::new(roster),
         });
         // What was banned while the relay was away, or shortly before it crashed.
         shared.ingest.erase(banned).await?;
+        if let (Tls::Acme(acme), Storage::Disk { folder, .. }) = (&config.tls, &config.storage) {
+            let renewal = Renewal::new(acme.clone(), folder, certificates.clone())?;
+            if certificates.validity().is_none() {
+                let warning = "there is no certificate yet: the first one is being fetched";
+                warnings.push(warning.to_owned());
+            }
+            let clock = config.clock.clone();
+            tokio::spawn(renewal.run(clock, metrics.clone(), stop.clone()));
+        }
         if let Some(listener) = metrics_listener {
             tokio::spawn(exposition::serve(listener, shared.clone()));
         }
@@ -183,6 +215,7 @@ impl Relay {
             metrics_address,
             settings,
             metrics,
+            certificates,
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             ledger: shared.ledger.clone(),
@@ -198,7 +231,11 @@ impl Relay {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        format!("ws://{host}:{}", self.address.port())
+        let scheme = match self.settings.get().config.tls {
+            Tls::Off => "ws",
+            Tls::Files { .. } | Tls::Acme(_) => "wss",
+        };
+        format!("{scheme}://{host}:{}", self.address.port())
     }
 
     /// Bytes that all connections together make it hold beyond what each takes anyway.
@@ -228,11 +265,17 @@ impl Relay {
     }
 
     /// Puts another configuration in force: rules, limits and what the relay says of itself hold
-    /// from now on, for new connections at least. What cannot change while it runs stays as it
+    /// from now on, for new connections at least, and certificate files are read again. Where
+    /// those are not in order, nothing changes. What cannot change while it runs stays as it
     /// was; the names of such settings that differ are returned.
-    pub fn reload(&self, config: Config) -> Vec<&'static str> {
+    pub fn reload(&self, config: Config) -> Result<Vec<&'static str>, TlsError> {
+        let has_files = matches!(self.settings.get().config.tls, Tls::Files { .. });
+        if let (true, Tls::Files { certificate, key }) = (has_files, &config.tls) {
+            self.certificates
+                .show(Certificate::from_files(certificate, key)?);
+        }
         self.metrics.reloads.add("done");
-        self.settings.replace(config)
+        Ok(self.settings.replace(config))
     }
 
     /// The roster in force: members, bans and invites as they were decided at run time.

@@ -14,7 +14,7 @@ struct Tool {
     needed_for: &'static str,
 }
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 6] = [
     Tool {
         program: "cc",
         packages: &["gcc", "libc6-dev"],
@@ -40,6 +40,11 @@ const TOOLS: [Tool; 5] = [
         packages: &["npm"],
         needed_for: "the tests with nostr-tools",
     },
+    Tool {
+        program: "pebble",
+        packages: &["pebble"],
+        needed_for: "the test of fetched certificates",
+    },
 ];
 
 /// Rust's own components, by the cargo subcommand that shows them.
@@ -64,7 +69,7 @@ pub fn ensure() -> Result<()> {
         .filter(|tool| !is_in_path(tool.program))
         .collect();
     if missing.is_empty() {
-        println!("cc, make, perl, node, npm, rustfmt and clippy are there");
+        println!("cc, make, perl, node, npm, pebble, rustfmt and clippy are there");
         return Ok(());
     }
     for tool in &missing {

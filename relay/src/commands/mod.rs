@@ -16,6 +16,7 @@ use sotto_relay::config::{Config, ConfigError, Raw, Storage};
 use sotto_relay::roster::RosterError;
 use sotto_relay::server::ServerError;
 use sotto_relay::store::StoreError;
+use sotto_relay::tls::TlsError;
 
 use crate::Place;
 
@@ -185,8 +186,19 @@ impl From<ServerError> for Failure {
             ServerError::Store(error) => error.into(),
             ServerError::Roster(error) => error.into(),
             ServerError::Io(error) => error.into(),
+            ServerError::Tls(error) => error.into(),
             other => Self::new(Word::Internal, other),
         }
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        let word = match &error {
+            TlsError::Missing(_) => Word::NotFound,
+            _ => Word::Usage,
+        };
+        Self::new(word, error)
     }
 }
 

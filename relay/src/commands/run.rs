@@ -63,11 +63,12 @@ pub fn run(
     })
 }
 
-/// What was in force stays in force where the file is not in order.
+/// What was in force stays in force where the file, or one that it names, is not in order.
 fn reload(say: &Say, relay: &Relay, read: Result<Config, Failure>) {
-    match read {
-        Ok(config) => {
-            for name in relay.reload(config) {
+    let reloaded = read.and_then(|config| Ok(relay.reload(config)?));
+    match reloaded {
+        Ok(fixed) => {
+            for name in fixed {
                 say.warn(&format!("{name} has changed, which takes a restart"));
             }
             tracing::info!("the configuration was reloaded");

@@ -33,3 +33,4 @@ mod recovery;
 mod rules;
 mod runs;
 mod support;
+mod tls;
