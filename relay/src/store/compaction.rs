@@ -41,7 +41,7 @@ impl Writer {
         let mut waiting: Vec<(Place, Record)> = Vec::new();
         let mut bytes = 0_u64;
         log.scan(segment, 0, |place, record| {
-            if matches!(record, Record::Erased | Record::Erasure { .. }) {
+            if is_carried_out(&record) {
                 // Erasures were carried out and synced before the index knew of them.
                 return Ok(());
             }
@@ -72,7 +72,7 @@ impl Writer {
                 Record::Deletion { .. }
                 | Record::AddressDeletion { .. }
                 | Record::Vanish { .. } => transaction.copy(record)?,
-                Record::Erased | Record::Erasure { .. } => {}
+                Record::Erased | Record::Erasure { .. } | Record::Replacement { .. } => {}
             }
         }
         transaction.commit()
@@ -86,7 +86,10 @@ impl Writer {
         };
         for segment in log.numbers() {
             let mark = keys::wipe(segment);
-            if store.index().get(&mark)?.is_some() {
+            let row = store.index().get(&keys::segment(segment))?;
+            let (_, alive) = keys::decode_pair(row.as_deref())?;
+            let is_back = log.is_half_wiped(segment) && alive == 0;
+            if is_back || store.index().get(&mark)?.is_some() {
                 // The mark must not outlive a crash of which the index forgets the moves.
                 store.index().sync()?;
                 log.wipe(segment)?;
@@ -111,6 +114,13 @@ impl Writer {
         self.store().index().compact()?;
         Ok(count)
     }
+}
+
+fn is_carried_out(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Erased | Record::Erasure { .. } | Record::Replacement { .. }
+    )
 }
 
 impl super::Transaction<'_> {

@@ -33,6 +33,8 @@ pub struct SegmentLog {
     segment_bytes: u64,
     reserve_bytes: u64,
     segments: RwLock<BTreeMap<u32, Arc<File>>>,
+    /// Segments that a wipe had reached when the log was opened.
+    half_wiped: Vec<u32>,
     tail: Mutex<Tail>,
     /// How long each sync of the tail took.
     pub sync_times: Histogram,
@@ -45,12 +47,12 @@ struct Tail {
 }
 
 /// What a scan of a segment saw.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Scanned {
     /// The offset after the last whole record.
     pub end: u64,
-    /// Bytes between records that are none.
-    pub damaged: u64,
+    /// What lies between records and is none: from, to.
+    pub damaged: Vec<(u64, u64)>,
 }
 
 impl SegmentLog {
@@ -71,11 +73,18 @@ impl SegmentLog {
             let file = open_segment(folder, number, false)?;
             segments.insert(number, Arc::new(file));
         }
+        // A start that was killed may have left names that are not durable yet, and this one will
+        // build on them.
+        sync_folder(folder)?;
         let last = segments.last_key_value().map(|(number, _)| *number);
+        let mut half_wiped = Vec::new();
         for (number, file) in &segments {
             let mut magic = [0; ALIGN];
             let is_whole = file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC;
-            if !is_whole {
+            if !is_whole && magic == [0; ALIGN] && Some(*number) != last {
+                // A power loss may undo the removal of a wiped file.
+                half_wiped.push(*number);
+            } else if !is_whole {
                 // A crash while the segment was being made: nothing was ever written to it.
                 if Some(*number) != last || file.metadata()?.len() > FIRST {
                     return Err(StoreError::Damaged("a segment does not begin as it should"));
@@ -89,6 +98,7 @@ impl SegmentLog {
             segment_bytes,
             reserve_bytes,
             segments: RwLock::new(segments),
+            half_wiped,
             tail: Mutex::new(Tail {
                 segment: last.unwrap_or(0),
                 end: FIRST,
@@ -114,6 +124,12 @@ impl SegmentLog {
         }
     }
 
+    /// Whether the segment begins with zeros, as one does that is being wiped; everything in it
+    /// was moved away before that began.
+    pub fn is_half_wiped(&self, segment: u32) -> bool {
+        self.half_wiped.contains(&segment)
+    }
+
     /// The segment that is written to.
     pub fn tail_segment(&self) -> u32 {
         self.tail().segment
@@ -131,6 +147,45 @@ impl SegmentLog {
         }
         tail.end = end;
         Ok(())
+    }
+
+    /// Makes durable what was found in a segment. After a kill it may be in the kernel's memory
+    /// alone, and is about to be served and called a duplicate.
+    pub fn sync(&self, segment: u32) -> Result<(), StoreError> {
+        if let Some(file) = self.file(segment) {
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites what lies between records with one that says so, durably: parts of events that
+    /// nobody could find there to erase them.
+    pub fn blank(&self, segment: u32, gaps: &[(u64, u64)]) -> Result<(), StoreError> {
+        let Some(file) = self.file(segment).filter(|_| !gaps.is_empty()) else {
+            return Ok(());
+        };
+        for (mut from, to) in gaps.iter().copied() {
+            while from < to {
+                let room = (to - from).saturating_sub(FIRST);
+                let room = room.min(record::MAX_BODY as u64);
+                let blank = record::erased(u32::try_from(room).unwrap_or(0));
+                file.write_all_at(&blank, from)
+                    .map_err(StoreError::of_write)?;
+                from = from.saturating_add(blank.len() as u64);
+            }
+        }
+        file.sync_data()?;
+        Ok(())
+    }
+
+    /// Whether an erased record lies there.
+    pub fn is_erased(&self, segment: u32, offset: u64) -> Result<bool, StoreError> {
+        let Some(file) = self.file(segment) else {
+            return Ok(true);
+        };
+        let mut header = [0; ALIGN];
+        file.read_exact_at(&mut header, offset)?;
+        Ok(Header::decode(&header).is_some_and(Header::is_erased))
     }
 
     /// Calls `visit` for every whole record of a segment from `from` on, in order. What is
@@ -153,7 +208,7 @@ impl SegmentLog {
         let mut offset = from.max(FIRST);
         let mut scanned = Scanned {
             end: offset,
-            damaged: 0,
+            damaged: Vec::new(),
         };
         while let Some(header) = window.read(offset, ALIGN)? {
             let found = header
@@ -168,7 +223,9 @@ impl SegmentLog {
             }
             match record {
                 Some((header, record)) => {
-                    scanned.damaged = scanned.damaged.saturating_add(offset - scanned.end);
+                    if offset > scanned.end {
+                        scanned.damaged.push((scanned.end, offset));
+                    }
                     let len = header.len();
                     let place = Place {
                         segment,

@@ -36,6 +36,17 @@ pub enum Record {
         /// Whose.
         id: Hash,
     },
+    /// The same, for the sake of another event, which is the next of this batch: it counts only
+    /// where that one is found. A power loss may leave any part of the last batch, and must not
+    /// take away what was acknowledged without leaving what was to take its place.
+    Replacement {
+        /// Which body.
+        place: Place,
+        /// Whose.
+        id: Hash,
+        /// The keyed hash of the event that replaces it.
+        by: Hash,
+    },
     /// The event with this keyed hash of id and deleter stays away until a time.
     Deletion {
         /// [`super::keys::Hasher::deletion`].
@@ -65,6 +76,7 @@ const ERASURE: u8 = 3;
 const DELETION: u8 = 4;
 const ADDRESS_DELETION: u8 = 5;
 const VANISH: u8 = 6;
+const REPLACEMENT: u8 = 7;
 
 /// A header that was read and whose own checksum holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +96,7 @@ impl Header {
         let body_crc = u32::from_le_bytes(take(input).ok()?);
         let own_crc = u32::from_le_bytes(take(input).ok()?);
         let holds = rest == [0; 3]
-            && (ERASED..=VANISH).contains(&kind)
+            && (ERASED..=REPLACEMENT).contains(&kind)
             && usize::try_from(len).ok()? <= MAX_BODY
             && crc32fast::hash(bytes.get(..12)?) == own_crc;
         holds.then_some(Self {
@@ -134,12 +146,13 @@ impl Header {
         match self.kind {
             EVENT => Stored::from_body(body).map(Record::Event),
             ERASURE => Some(Record::Erasure {
-                place: Place {
-                    segment: u32::from_be_bytes(take(input).ok()?),
-                    offset: u64::from_be_bytes(take(input).ok()?),
-                    len: u32::from_be_bytes(take(input).ok()?),
-                },
+                place: take_place(input)?,
                 id: take(input).ok()?,
+            }),
+            REPLACEMENT => Some(Record::Replacement {
+                place: take_place(input)?,
+                id: take(input).ok()?,
+                by: take(input).ok()?,
             }),
             DELETION => Some(Record::Deletion {
                 deletion: take(input).ok()?,
@@ -171,14 +184,12 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<u32, StoreError> {
         Record::Erased => (ERASED, &[]),
         Record::Event(stored) => (EVENT, stored.body()),
         Record::Erasure { place, id } => {
-            fixed = [
-                place.segment.to_be_bytes().as_slice(),
-                &place.offset.to_be_bytes(),
-                &place.len.to_be_bytes(),
-                id,
-            ]
-            .concat();
+            fixed = [place_bytes(place).as_slice(), id].concat();
             (ERASURE, &fixed)
+        }
+        Record::Replacement { place, id, by } => {
+            fixed = [place_bytes(place).as_slice(), id, by].concat();
+            (REPLACEMENT, &fixed)
         }
         Record::Deletion {
             deletion: hash,
@@ -218,6 +229,23 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<u32, StoreError> {
     Ok(len)
 }
 
+fn place_bytes(place: &Place) -> Vec<u8> {
+    [
+        place.segment.to_be_bytes().as_slice(),
+        &place.offset.to_be_bytes(),
+        &place.len.to_be_bytes(),
+    ]
+    .concat()
+}
+
+fn take_place(input: &mut &[u8]) -> Option<Place> {
+    Some(Place {
+        segment: u32::from_be_bytes(take(input).ok()?),
+        offset: u64::from_be_bytes(take(input).ok()?),
+        len: u32::from_be_bytes(take(input).ok()?),
+    })
+}
+
 /// What an erased record of a body of `len` bytes looks like: a header that says so, and zeros.
 pub fn erased(len: u32) -> Vec<u8> {
     let header = Header {
@@ -244,6 +272,11 @@ mod tests {
         };
         let records = [
             Record::Erasure { place, id: [9; 16] },
+            Record::Replacement {
+                place,
+                id: [8; 16],
+                by: [7; 16],
+            },
             Record::Deletion {
                 deletion: [1; 16],
                 until: u64::MAX,

@@ -4,25 +4,30 @@
 //! * A record that is not whole at the end was never acknowledged: it is cut off.
 //! * An erasure found in what is read is done again: its body may not be zeros yet.
 //! * An event found twice was being moved: the later place counts, the earlier one is erased.
-//! * A segment marked for wiping is wiped.
+//! * A segment marked for wiping is wiped, and so is one that a wipe has reached and that is back.
+//! * A version of an address behind which a newer one lies is erased.
+//! * Parts of a batch that a power loss has torn are overwritten: nobody could name them later.
+//! * What is found has to last before anybody hears of it: it may be in the kernel's memory alone.
 //! * An index that is missing, does not open, or claims to be ahead of the log is built anew.
 
+use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use rustix::fs::FlockOperation;
+use wire::Event;
 
 use super::bodies::Bodies as _;
 use super::engine;
-use super::keys::{self, Hasher, Place};
-use super::log::{FIRST, SegmentLog, sync_folder};
+use super::keys::{self, Hash, Hasher, Place};
+use super::log::{FIRST, Scanned, SegmentLog, sync_folder};
 use super::record::Record;
-use super::rows::{Hashes, Rows};
+use super::rows::{Hashes, Rows, version};
 use super::{EventStore, Index, Opened, StoreError, Stored, Writer};
 use crate::config::IndexEngine;
 use crate::policy::Rules;
@@ -60,15 +65,24 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
         hasher: &hasher,
         rows: Rows::new(&*index),
         erased: Vec::new(),
+        replaced: HashMap::new(),
         seq: position.seq,
-        damaged: 0,
+        damaged: Vec::new(),
+        blanked: 0,
     };
     replay.run(position)?;
     let seq = replay.seq;
-    if replay.damaged > 0 {
+    if replay.blanked > 0 {
         warnings.push(format!(
-            "{} bytes in the middle of the log are damaged; whatever they held is lost",
-            replay.damaged
+            "{} bytes in the last segment of the log were damaged and are overwritten: where the \
+             power failed they had not been acknowledged, otherwise what they held is lost",
+            replay.blanked
+        ));
+    }
+    let damaged = replay.damaged_bytes()?;
+    if damaged > 0 {
+        warnings.push(format!(
+            "{damaged} bytes in the middle of the log are damaged; whatever they held is lost"
         ));
     }
     let store = Arc::new(EventStore::on_disk(log, index, hasher, lock));
@@ -177,8 +191,12 @@ struct Replay<'s> {
     hasher: &'s Hasher,
     rows: Rows<'s>,
     erased: Vec<Place>,
+    /// By which event, what lies where.
+    replaced: HashMap<Hash, (Place, Hash)>,
     seq: u64,
-    damaged: u64,
+    /// Segment, from and to.
+    damaged: Vec<(u32, u64, u64)>,
+    blanked: u64,
 }
 
 impl Replay<'_> {
@@ -204,7 +222,14 @@ impl Replay<'_> {
                     false => Ok(()),
                 }
             })?;
-            self.damaged = self.damaged.saturating_add(scanned.damaged);
+            if segment == log.tail_segment() {
+                self.blank(segment, start, &scanned)?;
+            } else if !log.is_half_wiped(segment) {
+                let damaged = scanned.damaged.iter();
+                self.damaged
+                    .extend(damaged.map(|(from, to)| (segment, *from, *to)));
+            }
+            log.sync(segment)?;
             (last, end) = (segment, scanned.end);
         }
         log.set_end(end)?;
@@ -212,6 +237,33 @@ impl Replay<'_> {
             true => self.apply(Some((last, end))),
             false => Ok(()),
         }
+    }
+
+    /// Damage in the tail is a batch that a power loss tore, and that was never acknowledged. Its
+    /// parts go, before the index is told that it need not look here again.
+    fn blank(&mut self, tail: u32, start: u64, scanned: &Scanned) -> Result<(), StoreError> {
+        if scanned.damaged.is_empty() {
+            return Ok(());
+        }
+        // Interrupted erasures look like damage too, and have places of their own.
+        self.log.erase(&std::mem::take(&mut self.erased))?;
+        let damaged = self.log.scan(tail, start, |_, _| Ok(()))?.damaged;
+        self.blanked = damaged
+            .iter()
+            .map(|(from, to)| to.saturating_sub(*from))
+            .sum();
+        self.log.blank(tail, &damaged)
+    }
+
+    /// What was damaged and is not only an erasure that was interrupted, and is finished now.
+    fn damaged_bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0_u64;
+        for (segment, from, to) in &self.damaged {
+            if !self.log.is_erased(*segment, *from)? {
+                bytes = bytes.saturating_add(to.saturating_sub(*from));
+            }
+        }
+        Ok(bytes)
     }
 
     /// Does erasures first, so that the index never knows of one that may not have happened. The
@@ -236,17 +288,10 @@ impl Replay<'_> {
         match record {
             Record::Erased => Ok(()),
             Record::Event(stored) => self.event(place, &stored),
-            Record::Erasure { place: erased, id } => {
-                self.erased.push(erased);
-                let Some(entry) = self.rows.entry(&id)? else {
-                    return Ok(());
-                };
-                // A copy of it that was being moved goes too.
-                self.erased.push(entry.place);
-                let event = self.log.read(entry.place)?;
-                let event = event.and_then(|stored| stored.event());
-                self.rows
-                    .remove_event(self.hasher, &id, &entry, event.as_ref())
+            Record::Erasure { place, id } => self.erase(place, &id),
+            Record::Replacement { place, id, by } => {
+                self.replaced.insert(by, (place, id));
+                Ok(())
             }
             Record::Deletion { deletion, until } => {
                 self.rows
@@ -264,6 +309,19 @@ impl Replay<'_> {
         }
     }
 
+    fn erase(&mut self, place: Place, id: &Hash) -> Result<(), StoreError> {
+        self.erased.push(place);
+        let Some(entry) = self.rows.entry(id)? else {
+            return Ok(());
+        };
+        // A copy of it that was being moved goes too.
+        self.erased.push(entry.place);
+        let event = self.log.read(entry.place)?;
+        let event = event.and_then(|stored| stored.event());
+        self.rows
+            .remove_event(self.hasher, id, &entry, event.as_ref())
+    }
+
     /// Moving may change the order of such records; the latest time counts.
     fn latest(&mut self, key: Vec<u8>, up_to: u64) -> Result<(), StoreError> {
         let known = self.rows.number(&key)?.unwrap_or(0);
@@ -277,6 +335,9 @@ impl Replay<'_> {
         };
         let hashes = Hashes::of(self.hasher, &event);
         let id = hashes.id;
+        if let Some((place, other)) = self.replaced.remove(&id) {
+            self.erase(place, &other)?;
+        }
         match self.rows.entry(&id)? {
             Some(entry) if entry.place == place => Ok(()),
             Some(entry) => {
@@ -284,10 +345,37 @@ impl Replay<'_> {
                 self.rows.move_event(&id, &entry, place)
             }
             None => {
+                if let Some(address) = &hashes.address
+                    && self.is_superseded(address, &event)?
+                {
+                    self.erased.push(place);
+                    return Ok(());
+                }
                 self.seq = self.seq.saturating_add(1);
                 self.rows.insert_event(&hashes, &event, place, self.seq)
             }
         }
+    }
+}
+
+impl Replay<'_> {
+    /// Whether a newer version of the event's address is known. An older one goes, where the
+    /// record that says so was in the part of a batch that a power loss took.
+    fn is_superseded(&mut self, address: &Hash, event: &Event) -> Result<bool, StoreError> {
+        let Some(other) = self.rows.get(&keys::address(address))? else {
+            return Ok(false);
+        };
+        let other: Hash = keys::take(&mut other.as_slice())?;
+        let Some(entry) = self.rows.entry(&other)? else {
+            return Ok(false);
+        };
+        let current = self.log.read(entry.place)?;
+        let current = current.and_then(|stored| stored.event());
+        if current.is_some_and(|current| version(&current) >= version(event)) {
+            return Ok(true);
+        }
+        self.erase(entry.place, &other)?;
+        Ok(false)
     }
 }
 
@@ -299,6 +387,8 @@ fn secret(folder: &Path, log_folder: &Path) -> Result<[u8; 32], StoreError> {
         Ok(mut file) => {
             file.read_exact(&mut secret)
                 .map_err(|_| StoreError::Damaged("the secret file is too short"))?;
+            // A start that was killed may not have got this far.
+            sync_folder(folder)?;
             return Ok(secret);
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -326,12 +416,32 @@ fn secret(folder: &Path, log_folder: &Path) -> Result<[u8; 32], StoreError> {
     Ok(secret)
 }
 
+/// Makes a folder, and those above it that are absent, and sees to it that their names last: what
+/// is synced in a folder whose own name never reached the disk is gone after a power loss.
 fn make_private(folder: &Path) -> Result<(), StoreError> {
+    let above = |folder: &Path| match folder.parent() {
+        Some(above) if above != Path::new("") => above.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let absent: Vec<_> = folder
+        .ancestors()
+        .take_while(|folder| *folder != Path::new("") && !folder.exists())
+        .map(above)
+        .collect();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .map_err(StoreError::of_write)
+        .map_err(StoreError::of_write)?;
+    if absent.is_empty() {
+        // It may have been made by a start that was killed before this. Who owns the folder above
+        // it may not let us read that one, and then made this one before.
+        let _ = sync_folder(&above(folder));
+    }
+    for above in absent {
+        sync_folder(&above).map_err(StoreError::of_write)?;
+    }
+    Ok(())
 }
 
 /// What cannot be promised here: overwriting in place does not destroy the old bytes where the

@@ -16,6 +16,11 @@ pub(super) struct Rows<'i> {
     changed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
+/// Orders the versions of an address: the newest counts, and of two of one second the lower id.
+pub(super) fn version(event: &Event) -> (u64, std::cmp::Reverse<wire::EventId>) {
+    (event.created_at(), std::cmp::Reverse(event.id()))
+}
+
 impl<'i> Rows<'i> {
     pub(super) fn new(index: &'i dyn Index) -> Self {
         Self {

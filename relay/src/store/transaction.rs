@@ -16,7 +16,7 @@ use wire::{Event, EventId, PublicKey, VerifiedEvent, kinds};
 use super::bodies::Staged;
 use super::keys::{self, Entry, Hash, Place};
 use super::record::Record;
-use super::rows::{Hashes, Rows};
+use super::rows::{self, Hashes, Rows};
 use super::{EventStore, StoreError, Stored};
 use crate::policy::{self, Refusal, Rules};
 use crate::roster::Roster;
@@ -233,8 +233,7 @@ impl Transaction<'_> {
             if let Some(other) = self.rows.get(&keys::address(address))? {
                 let other: Hash = keys::take(&mut other.as_slice())?;
                 if let Some((_, current)) = self.find(&other)? {
-                    let newer = |e: &Event| (e.created_at(), std::cmp::Reverse(e.id()));
-                    if newer(&current) >= newer(event) {
+                    if rows::version(&current) >= rows::version(event) {
                         return Ok(Outcome::Superseded);
                     }
                     replaced = Some(other);
@@ -261,8 +260,11 @@ impl Transaction<'_> {
         if !self.has_room {
             return Err(StoreError::DiskFull);
         }
-        if let Some(replaced) = replaced {
-            self.erase(&replaced)?;
+        if let Some(replaced) = replaced
+            && let Some(place) = self.take_out(&replaced)?
+        {
+            let (id, by) = (replaced, id);
+            self.staged.push(&Record::Replacement { place, id, by })?;
         }
         let place = self.staged.push(&Record::Event(stored))?;
         self.next_seq = self.next_seq.saturating_add(1);
@@ -474,18 +476,24 @@ impl Transaction<'_> {
 
     /// Erases one event, if it is here.
     pub(super) fn erase(&mut self, id: &Hash) -> Result<(), StoreError> {
+        if let Some(place) = self.take_out(id)? {
+            self.staged.push(&Record::Erasure { place, id: *id })?;
+        }
+        Ok(())
+    }
+
+    /// Removes what the index knows of an event, and has its body overwritten at the commit; where
+    /// that lies, if it is here.
+    fn take_out(&mut self, id: &Hash) -> Result<Option<Place>, StoreError> {
         let Some(entry) = self.rows.entry(id)? else {
-            return Ok(());
+            return Ok(None);
         };
         let event = self.find(id)?.map(|(_, event)| event);
-        self.staged.push(&Record::Erasure {
-            place: entry.place,
-            id: *id,
-        })?;
         self.erased.push(entry.place);
         self.fresh.remove(id);
         self.rows
-            .remove_event(self.store.hasher(), id, &entry, event.as_ref())
+            .remove_event(self.store.hasher(), id, &entry, event.as_ref())?;
+        Ok(Some(entry.place))
     }
 
     /// An event of the store or of this transaction.

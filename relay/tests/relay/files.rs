@@ -30,7 +30,11 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// The files that hold these bytes.
 pub fn holding(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
     let mut found = files(folder);
-    found.retain(|path| extents(path).iter().any(|bytes| contains(bytes, needle)));
+    found.retain(|path| {
+        extents(path)
+            .iter()
+            .any(|(_, bytes)| contains(bytes, needle))
+    });
     found
 }
 
@@ -47,17 +51,21 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-/// What was written to a file, without the holes: an index journal is 64 MiB of nothing.
-fn extents(path: &Path) -> Vec<Vec<u8>> {
+/// What was written to a file and where, without the holes: an index journal is 64 MiB of nothing.
+pub fn extents(path: &Path) -> Vec<(u64, Vec<u8>)> {
     use rustix::fs::SeekFrom::{Data, Hole};
-    let file = std::fs::File::open(path).unwrap();
+    let file = match std::fs::File::open(path) {
+        // A running relay removes segments and tables.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        file => file.unwrap(),
+    };
     let mut found = Vec::new();
     let mut at = 0;
     while let Ok(start) = rustix::fs::seek(&file, Data(at)) {
         at = rustix::fs::seek(&file, Hole(start)).unwrap();
         let mut bytes = vec![0; (at - start) as usize];
         file.read_exact_at(&mut bytes, start).unwrap();
-        found.push(bytes);
+        found.push((start, bytes));
     }
     found
 }

@@ -345,3 +345,166 @@ fn r_lock_2_a_folder_without_its_secret_is_not_touched() {
         assert!(!folder.path().join("secret").exists());
     }
 }
+
+/// The two versions of an event, the log before and after the second, and the index before.
+struct Replaced {
+    versions: [Event; 2],
+    folder: tempfile::TempDir,
+    before: Vec<u8>,
+}
+
+impl Replaced {
+    fn new(engine: IndexEngine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let version = |at: u64| {
+            let content = format!("what counts at {at}");
+            person(1).sign(30078, now() - 10 + at, &[&["d", "x"]], &content)
+        };
+        let versions = [version(1), version(2)];
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &versions[..1]);
+        opened.store.close().unwrap();
+        drop(opened);
+        let before = std::fs::read(log(folder.path())).unwrap();
+        let old = tempfile::tempdir().unwrap();
+        copy(&folder.path().join("index"), &old.path().join("index"));
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &versions[1..]);
+        opened.store.close().unwrap();
+        drop(opened);
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        copy(&old.path().join("index"), &folder.path().join("index"));
+        Self {
+            versions,
+            folder,
+            before,
+        }
+    }
+
+    /// The log as if the power had failed before the zeros, and with this byte of the batch spoiled.
+    fn spoil(&self, at: u64) {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(log(self.folder.path()))
+            .unwrap();
+        file.write_all_at(&self.before, 0).unwrap();
+        file.write_all_at(b"!", self.before.len() as u64 + at)
+            .unwrap();
+    }
+
+    fn assert_is_there(&self, engine: IndexEngine, there: usize) {
+        for lose_index in [false, true] {
+            if lose_index {
+                std::fs::remove_dir_all(self.folder.path().join("index")).unwrap();
+            }
+            let opened = open(self.folder.path(), engine);
+            let found = find(&opened, Filter::default().with_kinds([30078]), &[]);
+            assert_eq!(ids(&found), [self.versions[there].id()], "{engine:?}");
+            for (what, needle) in files::traces(&self.versions[1 - there]) {
+                // Both have the same author.
+                if !what.starts_with("author") {
+                    let holding = files::holding(self.folder.path(), &needle);
+                    assert!(holding.is_empty(), "{engine:?}: {what}");
+                }
+            }
+            opened.store.close().unwrap();
+        }
+    }
+}
+
+/// A power loss may take any part of the last batch: the record that an older version goes, or
+/// the newer one itself.
+#[test]
+fn r_crash_8_a_version_goes_only_where_its_successor_is_found() {
+    for engine in IndexEngine::ON_DISK {
+        // In the record that says so, and in the event.
+        for (at, there) in [(20, 1), (300, 0)] {
+            let replaced = Replaced::new(engine);
+            replaced.spoil(at);
+            replaced.assert_is_there(engine, there);
+        }
+    }
+}
+
+#[test]
+fn r_crash_9_parts_of_a_torn_batch_do_not_stay_in_the_log() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let to = person(2);
+        let wraps = wraps(&to, 3);
+        drop(open(folder.path(), engine));
+        let old = tempfile::tempdir().unwrap();
+        copy(&folder.path().join("index"), &old.path().join("index"));
+        let mut opened = open(folder.path(), engine);
+        write(&mut opened, &wraps);
+        opened.store.close().unwrap();
+        drop(opened);
+        // Its last sector did not arrive.
+        let bytes = std::fs::read(log(folder.path())).unwrap();
+        let needle = wraps[1].sig().to_hex().into_bytes();
+        let find_it = |bytes: &[u8]| {
+            bytes
+                .windows(needle.len())
+                .position(|window| window == needle)
+        };
+        let at = find_it(&bytes).unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(log(folder.path()))
+            .unwrap();
+        file.write_all_at(&[0; 64], at as u64).unwrap();
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        copy(&old.path().join("index"), &folder.path().join("index"));
+        let opened = open(folder.path(), engine);
+        assert_eq!(
+            mail(&opened, &to),
+            sorted(&[wraps[0].clone(), wraps[2].clone()])
+        );
+        for (what, needle) in files::traces(&wraps[1]) {
+            let holding = files::holding(folder.path(), &needle);
+            assert!(holding.is_empty(), "{engine:?}: {what}");
+        }
+    }
+}
+
+/// The removal of a segment was undone, or its wiping had just begun.
+#[test]
+fn r_crash_10_a_wiped_segment_that_is_back_is_removed() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DiskOptions {
+            segment_bytes: 64 * 1024,
+            ..options(folder.path(), engine)
+        };
+        let open = || recovery::open(&options, Default::default()).unwrap();
+        let to = person(2);
+        let content = "z".repeat(4_000);
+        let wraps: Vec<Event> = (0..40)
+            .map(|n| person(100 + n).wrap(&to, &format!("number {n} {content}")))
+            .collect();
+        let mut opened = open();
+        for batch in wraps.chunks(4) {
+            write(&mut opened, batch);
+        }
+        write(&mut opened, &[to.deletion(&wraps[0])]);
+        let first = std::fs::read(log(folder.path())).unwrap();
+        opened.writer.compact_all(now()).unwrap();
+        opened.store.close().unwrap();
+        drop(opened);
+        for wiped in [512, first.len() / 2, first.len()] {
+            for lose_index in [false, true] {
+                let mut bytes = first.clone();
+                bytes[..wiped].fill(0);
+                std::fs::write(log(folder.path()), bytes).unwrap();
+                if lose_index {
+                    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+                }
+                let opened = open();
+                assert_eq!(mail(&opened, &to), sorted(&wraps[1..]), "{engine:?}");
+                assert!(!log(folder.path()).exists(), "{engine:?}, {wiped}");
+                assert_eq!(opened.warnings, Vec::<String>::new());
+                opened.store.close().unwrap();
+            }
+        }
+    }
+}
