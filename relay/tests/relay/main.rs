@@ -25,6 +25,7 @@ mod members;
 mod memory;
 mod nips;
 mod operator;
+mod power;
 mod program;
 mod protocol;
 mod query;
