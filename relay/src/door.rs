@@ -90,8 +90,9 @@ fn visitor(
     let proxies = &in_force.config.trusted_proxies;
     let mut among = None;
     if proxies.contains(arrival.peer) {
-        let client = proxies.client(headers, arrival.peer).map_err(|error| {
-            tracing::warn!(%error, "a connection was refused");
+        let client = proxies.client(headers, arrival.peer).map_err(|_| {
+            let refused = &shared.metrics.connections_refused;
+            refused.add("unreadable_forwarded");
             StatusCode::BAD_REQUEST
         })?;
         let origin = Origin::of(client);

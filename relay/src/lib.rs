@@ -50,6 +50,7 @@ pub mod roster;
 pub mod server;
 pub mod settings;
 pub mod store;
+pub mod summary;
 pub mod tls;
 
 pub use config::Config;

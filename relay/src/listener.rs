@@ -46,9 +46,11 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         };
         match accepted {
             Ok((stream, peer)) => accept(&shared, &router, stream, peer.ip()),
-            Err(error) => {
-                // Out of file descriptors, or the peer left already; neither ends the relay.
-                tracing::warn!(kind = ?error.kind(), "a connection could not be accepted");
+            // The peer left already.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(_) => {
+                // Out of file descriptors; that does not end the relay.
+                shared.metrics.connections_refused.add("no_descriptor");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

@@ -2,7 +2,7 @@
 
 mod commands;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -151,15 +151,17 @@ fn report(json: bool, failure: &Failure) -> ExitCode {
 }
 
 fn start_log(arguments: &Arguments) {
-    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::EnvFilter;
+    // Of the libraries only what is wrong: some of them would write whom they talk to.
     let level = match (arguments.quiet, arguments.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
-        (false, 1) => LevelFilter::INFO,
-        (false, _) => LevelFilter::DEBUG,
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "warn,sotto_relay=info",
+        (false, _) => "warn,sotto_relay=debug",
     };
     let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(EnvFilter::new(level))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match arguments.json {
         true => builder.json().init(),

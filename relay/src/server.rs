@@ -27,7 +27,7 @@ use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
 use crate::tls::{Certificate, Certificates, TlsError};
-use crate::{enforcement, exposition, listener, retention};
+use crate::{enforcement, exposition, listener, retention, summary};
 
 /// KiB of events being checked or written, all connections together.
 const IN_FLIGHT_KIB: usize = 64 * 1024;
@@ -347,6 +347,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerE
         shared.stop.clone(),
     ));
     let watching = tokio::spawn(enforcement::watch(shared.clone()));
+    let over = CancellationToken::new();
+    let summary = tokio::spawn(summary::run(shared.metrics.clone(), over.clone()));
     listener::serve(listener, shared.clone()).await;
     shared.tasks.close();
     let patience = shared.settings.get().config.limits.grace * 2 + Duration::from_secs(1);
@@ -359,7 +361,11 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), ServerE
     // Ends with the token; its share of the threads has to be given back.
     let _ = retention.await;
     let _ = watching.await;
-    finish(shared).await
+    let finished = finish(shared).await;
+    // Everything is counted by now.
+    over.cancel();
+    let _ = summary.await;
+    finished
 }
 
 /// Works off what is queued and closes the store.

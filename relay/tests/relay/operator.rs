@@ -96,7 +96,6 @@ impl Operated {
         }
     }
 
-    #[allow(dead_code, reason = "the log test needs it")]
     /// Stops it, and gathers the rest of the log.
     pub fn stop(&mut self) {
         self.signal("-TERM");
@@ -249,6 +248,107 @@ async fn r_metrics_2_there_are_none_by_default_and_beyond_loopback_only_if_said_
     assert!(line.contains("metrics.listen"), "{line}");
     let program = Operated::start(&format!("{open}\nmetrics.beyond_loopback = true"));
     assert!(program.listening["metrics"].is_string());
+}
+
+/// Hex and bech32 spellings of what must not be in the log, whole and shortened.
+fn spellings(bytes: &[u8; 32]) -> Vec<String> {
+    let hex = hex::encode(bytes);
+    vec![
+        hex[..8].to_owned(),
+        hex[24..40].to_owned(),
+        hex[56..].to_owned(),
+    ]
+}
+
+#[tokio::test]
+async fn r_log_1_the_log_names_no_key_id_or_address_however_much_it_says() {
+    let (member, to, stranger) = (person(1), person(2), person(3));
+    let key = member.key().to_hex();
+    let policy = format!(
+        "server.trusted_proxies = [\"127.0.0.1\"]\n[policy]\nwrite = \"members\"\n\
+         members = [\"{key}\", \"{}\"]",
+        to.key().to_hex()
+    );
+    let mut program = Operated::start(&policy);
+    let mut planted = Vec::new();
+    let wrap = person(9).wrap(&to, "content that nobody may log");
+    let gone = person(8).wrap(&to, "gone");
+    let mut reader = Client::connect_as(&program.url(), &to).await;
+    let inbox = subscription("a-name-of-a-subscription");
+    reader.ask(&inbox, &[mailbox(&to)]).await.unwrap();
+    reader.count(&[mailbox(&to)]).await.unwrap();
+    reader.reconcile(&mailbox(&to), &[]).await.unwrap();
+    let mut writer = Client::connect(&program.url()).await;
+    writer.put(&wrap).await;
+    writer.put(&gone).await;
+    writer.put(&person(8).deletion(&gone)).await;
+    assert!(!writer.publish(&stranger.note("refused")).await.0);
+    assert!(!writer.publish(&stranger.sign(13, now(), &[], "")).await.0);
+    let note = stranger.note("true");
+    let forged = String::from_utf8(note.json().to_vec()).unwrap();
+    let forged = forged.replace("\"true\"", "\"false\"");
+    writer.send(format!("[\"EVENT\",{forged}]")).await;
+    assert!(!writer.answer(note.id()).await.0);
+    writer.send(format!("[\"{}\"]", wrap.id().to_hex())).await;
+    assert!(matches!(writer.receive().await, RelayFrame::Notice(_)));
+    assert!(writer.fetch(mailbox(&to)).await.is_err());
+    assert!(
+        !writer
+            .auth_with(&stranger.sign(22242, now(), &[], ""))
+            .await
+            .0
+    );
+    let vanish = to.sign(62, now(), &[&["relay", "ALL_RELAYS"]], "");
+    reader.put(&vanish).await;
+    let url = program.url();
+    let address = url.trim_start_matches("ws://");
+    let forwarded = "X-Forwarded-For: 192.0.2.77\r\n";
+    get(address, "/a-path-that-somebody-asked-for", forwarded).await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-For: nonsense\r\n";
+    let (head, _) = get(address, "/", upgrade).await;
+    assert!(head.contains(" 400 "), "{head}");
+    program.reload(&policy.replace(&key, &key[1..]));
+    program.logged("the configuration was not reloaded");
+    program.reload(&policy);
+    program.logged("the configuration was reloaded");
+    program.stop();
+
+    for event in [&wrap, &gone, &note, &vanish] {
+        planted.extend(spellings(event.id().as_bytes()));
+        planted.push(event.sig().to_hex()[..16].to_owned());
+    }
+    for number in [1, 2, 3, 8, 9] {
+        planted.extend(spellings(person(number).key().as_bytes()));
+    }
+    for text in [
+        "nobody may log",
+        "a-name-of",
+        "a-path-that",
+        "192.0.2.77",
+        "127.0.0.1",
+    ] {
+        planted.push(text.to_owned());
+    }
+    for line in &program.log {
+        for planted in &planted {
+            assert!(!line.contains(planted), "{planted} in {line}");
+        }
+    }
+    // It says what an operator needs all the same.
+    let log = program.log.join("\n");
+    for told in [
+        "the relay has started",
+        "the relay has stopped",
+        "stored=2",
+        "refused.forged=1",
+        "refused.inner_kind=1",
+        "connection_refused.unreadable_forwarded=1",
+        "request_refused.read_needs_auth=1",
+        "auth_refused.auth_challenge=1",
+        "malformed=1",
+    ] {
+        assert!(log.contains(told), "no {told} in {log}");
+    }
 }
 
 #[tokio::test]
