@@ -20,8 +20,9 @@ use crate::listener::Arrival;
 use crate::nip11;
 use crate::server::Shared;
 
-/// What a WebSocket reads at a time. The library's default would cost 128 KiB per connection.
-pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// What a WebSocket reads at a time: an ordinary message. The library's default would cost 128 KiB
+/// per connection.
+pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1024;
 
 /// Any path: behind a proxy a relay may have one of its own.
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -122,13 +123,21 @@ fn websocket(shared: Arc<Shared>, visitor: Visitor, upgrade: WebSocketUpgrade) -
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(limits::FRAME_BYTES)
         .max_frame_size(limits::FRAME_BYTES)
-        .on_upgrade(move |socket| async move {
+        .on_upgrade(move |mut socket| async move {
             let client = shared.clients.fetch_add(1, Ordering::Relaxed);
             let challenge = hex::encode(challenge);
             let account = visitor.arrival.account.clone();
             let budget = visitor.budget();
-            let connection = Connection::new(shared.clone(), client, challenge, account, budget);
-            connection.serve(socket).await;
-            drop((visitor, token));
+            let mut connection =
+                Connection::new(shared.clone(), client, challenge, account, budget);
+            // A task of its own: this one is half as large again, for the upgrade that is over,
+            // and thousands of connections are idle. Borrowed, because what is moved into a future
+            // is kept twice.
+            shared.tasks.spawn(async move {
+                connection.serve(&mut socket).await;
+                drop(connection);
+                drop(visitor);
+            });
+            drop(token);
         })
 }

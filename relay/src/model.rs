@@ -113,7 +113,8 @@ impl ModelRelay {
                     let text = OkMessage::new(Reason::RateLimited, "too many subscriptions").text;
                     return vec![(client, RelayFrame::closed(&id, &text))];
                 }
-                self.fanout.subscribe(client, id.clone(), filters.clone());
+                self.fanout
+                    .subscribe(client, id.clone(), filters.clone().into());
                 match self.history(&id, &filters, &auth, now) {
                     Ok(frames) => frames.into_iter().map(|frame| (client, frame)).collect(),
                     Err(error) => {
@@ -242,11 +243,12 @@ impl ModelRelay {
         };
         match policy::check_auth(&event, challenge, now, self.law()) {
             Ok(key) => {
-                self.fanout.authenticate(client, key);
-                if let Some(session) = self.sessions.get_mut(&client)
-                    && !session.auth.contains(&key)
-                {
-                    session.auth.push(key);
+                if let Some(session) = self.sessions.get_mut(&client) {
+                    if !session.auth.contains(&key) {
+                        session.auth.push(key);
+                    }
+                    let auth = session.auth.as_slice().into();
+                    self.fanout.authenticate(client, auth);
                 }
                 RelayFrame::ok(&id, true, "")
             }
