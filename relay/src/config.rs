@@ -36,6 +36,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// What NIP-11 says about the operator.
     pub about: About,
+    /// Who may manage the relay over HTTP (NIP-86).
+    pub admins: BTreeSet<PublicKey>,
     /// What is accepted from whom.
     pub rules: Rules,
     /// Whether the relay speaks TLS itself.
@@ -317,6 +319,15 @@ section! {
 }
 
 section! {
+    /// Managing the relay over HTTP.
+    RawManagement {
+        /// The public keys, 64 hex digits each, that may use the management API (NIP-86) at the
+        /// relay's own URLs: members, bans, kinds, addresses, name. Empty: it is off.
+        admins: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
     /// How events are kept.
     RawStore {
         /// "runs", "fjall" or "sled": the index is on disk. "memory": it is rebuilt from the log at
@@ -470,6 +481,8 @@ pub struct Raw {
     pub server: RawServer,
     /// `[policy]`
     pub policy: RawPolicy,
+    /// `[management]`
+    pub management: RawManagement,
     /// `[store]`
     pub store: RawStore,
     /// `[limits]`
@@ -497,6 +510,8 @@ impl Raw {
         raw.server.document(&mut out);
         out.push_str("[policy]\n");
         raw.policy.document(&mut out);
+        out.push_str("[management]\n");
+        raw.management.document(&mut out);
         out.push_str("[store]\n");
         raw.store.document(&mut out);
         out.push_str("[limits]\n");
@@ -515,6 +530,7 @@ impl Raw {
         let Self {
             server,
             policy,
+            management,
             store,
             limits: raw,
             tls,
@@ -522,6 +538,7 @@ impl Raw {
             metrics,
         } = self;
         let tls = tls_of(tls, acme)?;
+        let admins = keys("management.admins", &management.admins)?;
         let listen = server
             .listen
             .parse()
@@ -648,6 +665,7 @@ impl Raw {
                 contact: server.contact,
                 pubkey,
             },
+            admins,
             rules: Rules {
                 writers,
                 kinds: (!kinds.is_empty()).then_some(kinds),
@@ -720,6 +738,7 @@ impl Config {
                 name: "Sotto relay".to_owned(),
                 ..About::default()
             },
+            admins: BTreeSet::new(),
             rules: Rules::default(),
             limits: Limits {
                 connections: limits.connections,
@@ -896,6 +915,7 @@ mod tests {
                 "policy.members",
             ),
             ("[policy]\npow_of = \"notes\"", "policy.pow_of"),
+            ("[management]\nadmins = [\"x\"]", "management.admins"),
             ("[policy]\npow_bits = 41", "policy.pow_bits"),
             ("[policy]\nkinds = [65536]", "line 2"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "trusted_proxies"),

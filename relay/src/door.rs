@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Request as HttpRequest, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -17,26 +17,48 @@ use crate::addresses::{Origin, OriginPlace};
 use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::listener::Arrival;
-use crate::nip11;
 use crate::server::Shared;
+use crate::{management, nip11};
 
 /// What a WebSocket reads at a time: an ordinary message. The library's default would cost 128 KiB
 /// per connection.
 pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1024;
 
-/// Any path: behind a proxy a relay may have one of its own.
+/// The document and the page at any path; the rest where the relay is.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(root).with_state(shared)
 }
 
 async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
-    let (mut parts, _) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let wants = |name, text: &str| {
         let values = parts.headers.get_all(name).iter();
         let mut texts = values.filter_map(|value| value.to_str().ok());
         texts.any(|value| value.to_ascii_lowercase().contains(text))
     };
+    if parts.method == Method::OPTIONS {
+        return open_to_pages(StatusCode::NO_CONTENT.into_response());
+    }
+    let is_managing = wants(header::CONTENT_TYPE, management::CONTENT_TYPE);
+    if parts.method == Method::POST && is_managing {
+        let Some(arrival) = parts.extensions.remove::<Arc<Arrival>>() else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let answer = match visitor(&shared, arrival, &parts.headers) {
+            Ok(visitor) => {
+                let budget = visitor.budget();
+                management::answer(&shared, budget.as_deref(), &parts.headers, body).await
+            }
+            Err(status) => status.into_response(),
+        };
+        return open_to_pages(answer);
+    }
     if wants(header::UPGRADE, "websocket") {
+        // One relay has one address (NIP-01): at another path there is none.
+        if !shared.settings.get().own.has_path(parts.uri.path()) {
+            let why = "this relay is at / and at the paths of server.public_urls\n";
+            return (StatusCode::NOT_FOUND, why).into_response();
+        }
         let Some(arrival) = parts.extensions.remove::<Arc<Arrival>>() else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -60,9 +82,23 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let star = HeaderValue::from_static("*");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, star.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, star);
+    open_to_pages(response)
+}
+
+/// Lets a page of any origin read the answer, as NIP-11 asks. A star would not include
+/// `Authorization`.
+fn open_to_pages(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Accept, Authorization, Content-Type, *",
+        ),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 

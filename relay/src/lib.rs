@@ -13,7 +13,8 @@
 //! 5. [`retention`] erases what has expired.
 //!
 //! Who may write is in the configuration and in the [`roster`], which changes at run time:
-//! [`admission`] lets keys join by invite, [`enforcement`] carries out what a change means.
+//! [`admission`] lets keys join by invite, [`management`] is for administrators, [`enforcement`]
+//! carries out what a change means.
 //!
 //! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
@@ -37,6 +38,7 @@ pub mod https;
 pub mod ingest;
 pub mod ledger;
 pub mod listener;
+pub mod management;
 mod metered;
 pub mod metrics;
 pub mod model;

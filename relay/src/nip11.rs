@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wire::limits;
 
 use crate::config::Config;
-use crate::policy::{Rules, Writers};
+use crate::policy::Writers;
 use crate::settings::InForce;
 
 /// The NIPs that this relay follows, whatever its configuration. Those of clients alone are not
@@ -14,11 +14,14 @@ const SUPPORTED_NIPS: [u16; 15] = [1, 4, 9, 11, 17, 40, 42, 43, 45, 59, 62, 65, 
 /// What the fields around the content of an event take at least.
 const ENVELOPE_BYTES: usize = 512;
 
-/// The NIPs that a relay with these rules follows.
-fn supported_nips(rules: &Rules) -> Vec<u16> {
+/// The NIPs that a relay with this configuration follows.
+fn supported_nips(config: &Config) -> Vec<u16> {
     let mut nips = SUPPORTED_NIPS.to_vec();
-    if rules.work.is_some() {
+    if config.rules.work.is_some() {
         nips.push(13);
+    }
+    if !config.admins.is_empty() {
+        nips.push(86);
     }
     nips.sort_unstable();
     nips
@@ -36,7 +39,7 @@ pub fn document(in_force: &InForce) -> Value {
         "name": about.name,
         "description": about.description,
         "contact": about.contact,
-        "supported_nips": supported_nips(rules),
+        "supported_nips": supported_nips(config),
         // Not in "software": that is for the URL of a home page.
         "version": concat!("sotto-relay ", env!("CARGO_PKG_VERSION")),
         "limitation": {

@@ -77,12 +77,17 @@ impl Rules {
 }
 
 impl Writers {
+    /// The keys that the configuration lists; none: it lists nobody because everybody may write.
+    pub fn listed(&self) -> Option<&BTreeSet<PublicKey>> {
+        match self {
+            Self::Anybody => None,
+            Self::Members(listed) | Self::Recipients(listed) => Some(listed),
+        }
+    }
+
     /// Whether the configuration lists the key.
     pub fn lists(&self, key: &PublicKey) -> bool {
-        match self {
-            Self::Anybody => false,
-            Self::Members(listed) | Self::Recipients(listed) => listed.contains(key),
-        }
+        self.listed().is_some_and(|listed| listed.contains(key))
     }
 }
 
@@ -138,6 +143,12 @@ impl OwnUrls {
             .flat_map(|host| ["ws", "wss"].map(|scheme| format!("{scheme}://{host}:{port}")))
             .filter_map(|url| RelayUrl::parse(&url).ok());
         Self(configured.iter().cloned().chain(loopback).collect())
+    }
+
+    /// Whether one of them has this path; `/` is always one.
+    pub fn has_path(&self, path: &str) -> bool {
+        let path = path.trim_end_matches('/');
+        path.is_empty() || self.0.iter().any(|url| url.path() == path)
     }
 
     /// Whether `text` is one of them, in any spelling.

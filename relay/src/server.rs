@@ -20,6 +20,7 @@ use crate::config::{Config, Storage, Tls};
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
 use crate::ledger::Ledger;
+use crate::management::UsedProofs;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciliations;
 use crate::roster::{Roster, RosterError, RosterFile};
@@ -59,6 +60,7 @@ pub enum ServerError {
 pub struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) roster: Arc<RosterFile>,
+    pub(crate) used_proofs: UsedProofs,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,
     /// None where the relay speaks no TLS itself.
@@ -195,6 +197,7 @@ impl Relay {
             metrics: metrics.clone(),
             started_at: config.clock.now(),
             roster: Arc::new(roster),
+            used_proofs: UsedProofs::default(),
         });
         // What was banned while the relay was away, or shortly before it crashed.
         shared.ingest.erase(banned).await?;

@@ -139,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn the_code_in_the_protocol_is_as_we_write_it() {
+        let code = InviteCode::from_random(&[7; 16]).unwrap();
+        let document = include_str!("../../docs/protocol/relay-membership.md");
+        assert!(document.contains(&format!("\n{}\n", code.expose())));
+    }
+
+    #[test]
     fn a_relay_is_named_with_or_without_a_code() {
         let code = InviteCode::from_random(&[9; 16]).unwrap();
         for url in ["wss://relay.example", "wss://relay.example/"] {

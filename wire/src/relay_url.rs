@@ -171,6 +171,13 @@ address!(RelayUrl);
 address!(Origin);
 
 impl RelayUrl {
+    /// The path, without a slash at the end; empty where there is none.
+    pub fn path(&self) -> String {
+        host_of(&self.0)
+            .map(|url| url.path().trim_end_matches('/').to_owned())
+            .unwrap_or_default()
+    }
+
     /// From text as a person or an event wrote it.
     pub fn parse(text: &str) -> Result<Self, DecodeError> {
         let url = parse(text, "ws", "wss", "relay URL")?;

@@ -153,11 +153,7 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
 fn list(say: &Say, place: Place) -> Result<(), Failure> {
     let (config, file) = open(place, false)?;
     let roster = file.get();
-    let configured = match &config.rules.writers {
-        Writers::Anybody => None,
-        Writers::Members(keys) | Writers::Recipients(keys) => Some(keys),
-    };
-    for key in configured.into_iter().flatten() {
+    for key in config.rules.writers.listed().into_iter().flatten() {
         line(say, key, "configured", None);
     }
     for (key, entry) in roster.members() {

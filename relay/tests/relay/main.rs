@@ -21,6 +21,7 @@ mod files;
 mod forwarded;
 mod guard;
 mod limits;
+mod management;
 mod members;
 mod memory;
 mod nips;
