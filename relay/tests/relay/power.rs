@@ -29,6 +29,7 @@
 
 mod check;
 mod disk;
+mod index;
 mod load;
 mod trace;
 
@@ -127,12 +128,7 @@ fn fail_once(run: &Run, engine: IndexEngine, seed: u64) {
     for call in trace::calls(&run.trace).take_while(|call| call.end <= until) {
         disk.call(run.root(), &call.what);
     }
-    let chances = [0.0, 0.1, 0.5, 0.9, 1.0];
-    let mut chance = || chances[random.random_range(0..chances.len())];
-    let luck = Luck {
-        contents: chance(),
-        names: chance(),
-    };
+    let luck = Luck::random(&mut random);
     let after = tempfile::tempdir().unwrap();
     disk.lose_power(luck, &mut random, after.path());
     let what = format!("{engine:?}, seed {seed}: power lost at {until} with {luck:?}");

@@ -69,6 +69,17 @@ pub struct Luck {
     pub names: f64,
 }
 
+impl Luck {
+    pub fn random(random: &mut StdRng) -> Self {
+        let chances = [0.0, 0.1, 0.5, 0.9, 1.0];
+        let mut chance = || chances[random.random_range(0..chances.len())];
+        Self {
+            contents: chance(),
+            names: chance(),
+        }
+    }
+}
+
 const ROOT: Node = 0;
 
 impl Disk {
