@@ -371,7 +371,7 @@ section! {
         /// Bytes that all connections together may make the relay hold: what is not yet sent,
         /// filters, unfinished messages, large buffers, events on their way. Beyond it, those
         /// that hold most are cut off.
-        held_bytes: usize = 512 * 1024 * 1024,
+        held_bytes: usize = 256 * 1024 * 1024,
         /// AUTH attempts of one connection.
         auth_tries: usize = 20,
         /// Wrong invite codes of one connection.

@@ -21,7 +21,7 @@ use crate::count::Count;
 use crate::door::READ_BUFFER_BYTES;
 use crate::fanout::{self, ClientId};
 use crate::history::Request;
-use crate::ingest::{Job, Purpose};
+use crate::ingest::{InFlight, Job, Purpose};
 use crate::ledger::{Account, Held};
 use crate::metrics;
 use crate::outbox::{Outbox, Taken};
@@ -29,11 +29,18 @@ use crate::policy::{self, Refusal, Wish};
 use crate::reconcile::{Opening, Session};
 use crate::server::Shared;
 use crate::settings::InForce;
+use crate::turns::Share;
 
 /// Bytes handed to the socket before it is flushed.
 const FLUSH_BYTES: usize = 64 * 1024;
 /// Malformed frames after which a connection is closed.
 const MAX_GARBAGE: u32 = 50;
+/// A frame above this is decoded where searches run, in fair order with them.
+const LARGE_FRAME: usize = 16 * 1024;
+/// Bytes that are handled before other connections of the same thread have their turn, and what
+/// a frame counts beside its own.
+const TURN_BYTES: usize = 16 * 1024;
+const TURN_FRAME: usize = 512;
 /// Bytes of a WebSocket frame's head as clients send it (RFC 6455, 5.2), for short frames.
 const FRAME_HEAD_BYTES: usize = 6;
 /// Histories of one connection at the same time; others wait.
@@ -60,9 +67,13 @@ pub struct Connection {
     join_tries: usize,
     garbage: u32,
     in_flight: Arc<Semaphore>,
+    most_in_flight: usize,
     /// Few, so a list is smaller than a map and as quick.
     subscriptions: Vec<Subscription>,
     histories: Arc<Semaphore>,
+    /// What it has used of the time of those who check events, and of those who read the store.
+    checking: Arc<Share>,
+    reading: Arc<Share>,
     counts: Arc<Semaphore>,
     reconciliations: HashMap<SubscriptionId, Session>,
     closed: CancellationToken,
@@ -109,6 +120,7 @@ impl Connection {
         shared.metrics.sockets.add(1);
         Self {
             in_flight: Arc::new(Semaphore::new(limits.events_in_flight)),
+            most_in_flight: limits.events_in_flight,
             shared,
             in_force,
             client,
@@ -120,6 +132,8 @@ impl Connection {
             garbage: 0,
             subscriptions: Vec::new(),
             histories: Arc::new(Semaphore::new(HISTORIES_AT_ONCE)),
+            checking: Arc::default(),
+            reading: Arc::default(),
             counts: Arc::new(Semaphore::new(COUNTS_AT_ONCE)),
             reconciliations: HashMap::new(),
             closed: account.closed().clone(),
@@ -156,7 +170,12 @@ impl Connection {
         let mut heard = Instant::now();
         let mut pinged = false;
         let mut unfinished_since = None;
+        let mut turn = 0;
         loop {
+            if turn > TURN_BYTES {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
             // Whoever has too many events in flight is not read from until answers went out.
             let may_read = in_flight.available_permits() > 0;
             let silence = match pinged {
@@ -183,6 +202,7 @@ impl Connection {
                 message = socket.recv(), if may_read => {
                     heard = Instant::now();
                     pinged = false;
+                    turn += TURN_FRAME;
                     let bytes = match message {
                         Some(Ok(Message::Text(text))) => text.into(),
                         Some(Ok(Message::Binary(bytes))) => bytes,
@@ -202,6 +222,7 @@ impl Connection {
                         self.account.keep_buffer(bytes.len());
                     }
                     self.shared.metrics.bytes_received.add(bytes.len());
+                    turn += bytes.len();
                     // Boxed, like the other steps of a busy connection, so that an idle one is small.
                     if let Err(end) = Box::pin(self.frame(&bytes)).await {
                         return end;
@@ -269,7 +290,16 @@ impl Connection {
     }
 
     async fn frame(&mut self, bytes: &bytes::Bytes) -> Result<(), End> {
-        match ClientFrame::decode(bytes) {
+        let decoded = match bytes.len() > LARGE_FRAME {
+            false => ClientFrame::decode(bytes),
+            true => {
+                let bytes = bytes.clone();
+                let readers = self.shared.history.clone().paid_by(self.reading.clone());
+                let decode = move || ClientFrame::decode(&bytes);
+                readers.aside(decode).await.map_err(|_| End::Gone)?
+            }
+        };
+        match decoded {
             Ok(ClientFrame::Event(event)) => self.publish(event).await,
             Ok(ClientFrame::Req(id, filters)) => {
                 self.subscribe(id, filters);
@@ -344,21 +374,39 @@ impl Connection {
         if Wish::is_one(&event) {
             return self.wish(event).await;
         }
-        // Weighed in KiB; the relay as a whole checks and writes only so much at a time.
-        let weight = u32::try_from(event.json().len() / 1024 + 1).unwrap_or(u32::MAX);
-        let shared = self.shared.in_flight.clone();
-        let (Ok(own), Ok(all)) = (
-            self.in_flight.clone().acquire_owned().await,
-            shared.acquire_many_owned(weight).await,
-        ) else {
+        let is_first = self.in_flight.available_permits() == self.most_in_flight;
+        let Ok(own) = self.in_flight.clone().acquire_owned().await else {
             return Err(End::Stop);
+        };
+        // Weighed in KiB; the relay as a whole checks and writes only so much at a time. Whoever
+        // has nothing else in flight does not wait behind those who have.
+        let weight = u32::try_from(event.json().len() / 1024 + 1).unwrap_or(u32::MAX);
+        let all = match is_first {
+            true => None,
+            false => match self
+                .shared
+                .in_flight
+                .clone()
+                .acquire_many_owned(weight)
+                .await
+            {
+                Ok(all) => Some(all),
+                Err(_) => return Err(End::Stop),
+            },
+        };
+        let permits = InFlight {
+            // Its JSON, and its parts.
+            _held: self.account.hold(event.json().len() * 2),
+            _own: own,
+            _all: all,
         };
         self.shared.ingest.submit(Job {
             event,
             auth: self.auth.clone(),
+            share: self.checking.clone(),
             purpose: Purpose::Publish {
                 outbox: self.outbox.clone(),
-                permits: [own, all],
+                permits,
             },
         });
         Ok(())
@@ -429,6 +477,7 @@ impl Connection {
         self.shared.ingest.submit(Job {
             event,
             auth: self.auth.clone(),
+            share: self.checking.clone(),
             purpose: Purpose::Authenticate {
                 challenge: self.challenge.clone(),
                 reply,
@@ -516,6 +565,7 @@ impl Connection {
         };
         let most = self.in_force.config.limits.events_per_filter;
         let history = self.shared.history.clone().at_most(most);
+        let history = history.paid_by(self.reading.clone());
         tokio::spawn(history.send(request));
     }
 
@@ -541,7 +591,7 @@ impl Connection {
             stop: self.closed.child_token(),
         };
         let most = self.in_force.config.limits.counted_events;
-        let history = self.shared.history.clone();
+        let history = self.shared.history.clone().paid_by(self.reading.clone());
         tokio::spawn(async move {
             let _permit = permit;
             count.answer(history, most).await;
@@ -573,6 +623,7 @@ impl Connection {
             most: self.in_force.config.limits.reconciled_events,
             idle: self.in_force.config.limits.reconcile_idle,
             outbox: self.outbox.clone(),
+            share: self.reading.clone(),
             stop: self.closed.child_token(),
         });
         self.reconciliations.insert(id, session);

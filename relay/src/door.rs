@@ -164,16 +164,15 @@ fn websocket(shared: Arc<Shared>, visitor: Visitor, upgrade: WebSocketUpgrade) -
             let challenge = hex::encode(challenge);
             let account = visitor.arrival.account.clone();
             let budget = visitor.budget();
-            let mut connection =
-                Connection::new(shared.clone(), client, challenge, account, budget);
+            let lanes = shared.lanes.clone();
+            let mut connection = Connection::new(shared, client, challenge, account, budget);
             // A task of its own: this one is half as large again, for the upgrade that is over,
             // and thousands of connections are idle. Borrowed, because what is moved into a future
             // is kept twice.
-            shared.tasks.spawn(async move {
+            lanes.serve(async move {
                 connection.serve(&mut socket).await;
                 drop(connection);
-                drop(visitor);
+                drop((visitor, token));
             });
-            drop(token);
         })
 }

@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
+use crate::lanes::Lanes;
 use crate::ledger::Account;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::store::query::Page;
 use crate::store::{EventStore, Query, StoreError, Stored};
+use crate::turns::{Gate, Share};
 
 /// What a search that is under way takes beside its events, about.
 const SEARCH_BYTES: usize = 128 * 1024;
@@ -31,8 +33,12 @@ pub struct History {
     pub most: usize,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// How many pages are read at the same time.
-    pub readers: Arc<Semaphore>,
+    /// Who reads a page next.
+    pub readers: Arc<Gate>,
+    /// Where.
+    pub lanes: Arc<Lanes>,
+    /// What whoever asks has used of the readers' time.
+    pub share: Arc<Share>,
 }
 
 /// A new subscription.
@@ -60,6 +66,11 @@ impl History {
     /// The same, where one filter returns at most this many events.
     pub fn at_most(self, most: usize) -> Self {
         Self { most, ..self }
+    }
+
+    /// The same, at the expense of `share`.
+    pub fn paid_by(self, share: Arc<Share>) -> Self {
+        Self { share, ..self }
     }
 
     /// Sends what is stored, then EOSE; or CLOSED where the store fails.
@@ -94,7 +105,8 @@ impl History {
         for filter in request.filters {
             let mut reading = self.read(filter, &request.auth, request.up_to_seq);
             while let Some(events) = reading.page().await? {
-                let page = events.iter().map(|event| event.body().len()).sum();
+                // Each event as it was read, and as a frame.
+                let page = events.iter().map(|event| event.body().len() * 2).sum();
                 // Until the last of them is in the outbox, which counts by itself.
                 let _page = request.account.hold(page);
                 if !is_single {
@@ -131,13 +143,14 @@ impl History {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let failed = || StoreError::Index("a reader thread failed".to_owned());
-        let permit = self.readers.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| failed())?;
+        let pass = self.readers.enter(&self.share).await;
+        let is_urgent = pass.is_modest;
         let work = move || {
-            let _permit = permit;
+            let _pass = pass;
             work()
         };
-        tokio::task::spawn_blocking(work)
+        self.lanes
+            .aside(is_urgent, work)
             .await
             .map_err(|_| failed())
     }

@@ -7,7 +7,6 @@
 //! The writer takes everything that has queued while it was busy, so batches grow with the load
 //! and a lone event waits for nothing.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -19,17 +18,22 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wire::{Event, EventId, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
 
 use crate::fanout::Fanout;
+use crate::lanes;
+use crate::ledger::Held;
 use crate::metrics::{self, Metrics};
 use crate::outbox::Outbox;
 use crate::pipeline;
 use crate::policy::{self, Refusal, Verdict};
 use crate::settings::{InForce, Settings};
 use crate::store::{StoreError, Writer};
+use crate::turns::{Line, Share};
 
 /// Events committed together at most.
 const BATCH: usize = 4_096;
 /// Events that a checker takes from the queue at once.
 const CHECK_BATCH: usize = 16;
+/// What a signature takes to check, in microseconds, and what each KiB of the event adds.
+const CHECK_COST: (u64, u64) = (30, 3);
 
 /// Who is connected, what they asked for, and how far live delivery has come. Both change under
 /// one lock, so that each event reaches a new subscription either live or from history.
@@ -63,6 +67,8 @@ pub struct Job {
     pub event: Event,
     /// The keys that its sender has authenticated.
     pub auth: Arc<[PublicKey]>,
+    /// What its sender has used of the checkers' time.
+    pub share: Arc<Share>,
     /// Where the answer goes.
     pub purpose: Purpose,
 }
@@ -75,7 +81,7 @@ pub enum Purpose {
         /// Of the sender.
         outbox: Arc<Outbox>,
         /// Its share of what may be in flight; given back once the answer is queued.
-        permits: [OwnedSemaphorePermit; 2],
+        permits: InFlight,
     },
     /// `AUTH`: to prove a key.
     Authenticate {
@@ -86,12 +92,24 @@ pub enum Purpose {
     },
 }
 
+/// An event's share of what its connection, and all connections together, may have in flight.
+/// Given back when it is dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Of its connection.
+    pub _own: OwnedSemaphorePermit,
+    /// Of all connections together; none for the first of its connection.
+    pub _all: Option<OwnedSemaphorePermit>,
+    /// On its connection's account.
+    pub _held: Held,
+}
+
 /// An event that passed the checks.
 struct Checked {
     event: VerifiedEvent,
     verdict: Verdict,
     outbox: Arc<Outbox>,
-    permits: [OwnedSemaphorePermit; 2],
+    permits: InFlight,
 }
 
 enum Command {
@@ -126,6 +144,7 @@ impl Ingest {
             let (queue, commands, settings) = (queue.clone(), commands.clone(), settings.clone());
             let metrics = metrics.clone();
             let body = move || {
+                lanes::step_between();
                 while let Some(jobs) = queue.take() {
                     let in_force = settings.get();
                     for job in jobs {
@@ -218,6 +237,7 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sende
         event,
         auth,
         purpose,
+        ..
     } = job;
     let id = event.id();
     let now = in_force.config.clock.now();
@@ -347,22 +367,31 @@ fn write(
     }
 }
 
-/// Jobs for the checkers. What it holds is bounded by the permits of the connections.
+/// Jobs for the checkers, in fair order. What it holds is bounded by the permits of the
+/// connections.
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<(VecDeque<Job>, bool)>,
+    state: Mutex<Waiting>,
     filled: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    line: Line<Job>,
+    is_closed: bool,
+}
+
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, (VecDeque<Job>, bool)> {
+    fn state(&self) -> MutexGuard<'_, Waiting> {
         lock(&self.state)
     }
 
     fn push(&self, job: Job) {
+        let kib = u64::try_from(job.event.json().len() / 1_024).unwrap_or(u64::MAX);
+        let cost = CHECK_COST.0 + CHECK_COST.1 * kib;
         let mut state = self.state();
-        if !state.1 {
-            state.0.push_back(job);
+        if !state.is_closed {
+            state.line.join(&job.share.clone(), cost, job);
             self.filled.notify_one();
         }
     }
@@ -371,11 +400,12 @@ impl Queue {
     fn take(&self) -> Option<Vec<Job>> {
         let mut state = self.state();
         loop {
-            if !state.0.is_empty() {
-                let count = state.0.len().min(CHECK_BATCH);
-                return Some(state.0.drain(..count).collect());
+            let next = std::iter::from_fn(|| state.line.take());
+            let jobs: Vec<Job> = next.take(CHECK_BATCH).collect();
+            if !jobs.is_empty() {
+                return Some(jobs);
             }
-            if state.1 {
+            if state.is_closed {
                 return None;
             }
             state = self
@@ -386,7 +416,7 @@ impl Queue {
     }
 
     fn close(&self) {
-        self.state().1 = true;
+        self.state().is_closed = true;
         self.filled.notify_all();
     }
 }

@@ -16,6 +16,8 @@
 //! [`admission`] lets keys join by invite, [`management`] is for administrators, [`enforcement`]
 //! carries out what a change means.
 //!
+//! Under a flood, [`turns`] and [`lanes`] keep the way free for who asks for little.
+//!
 //! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
 //! counted in [`metrics`]. What is promised is listed in `docs/behaviour/relay.md`.
@@ -36,6 +38,7 @@ pub mod forwarded;
 pub mod history;
 pub mod https;
 pub mod ingest;
+pub mod lanes;
 pub mod ledger;
 pub mod listener;
 pub mod management;
@@ -54,6 +57,8 @@ pub mod settings;
 pub mod store;
 pub mod summary;
 pub mod tls;
+pub mod turns;
+mod usage;
 
 pub use config::Config;
 pub use server::{Relay, ServerError, run};

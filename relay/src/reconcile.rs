@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::history::History;
 use crate::outbox::Outbox;
 use crate::store::{StoreError, Stored};
+use crate::turns::Share;
 
 /// What every reconciliation shares.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Opening {
     pub idle: Duration,
     /// Where the answers go.
     pub outbox: Arc<Outbox>,
+    /// What the client has used of the readers' time.
+    pub share: Arc<Share>,
     /// Ends it early.
     pub stop: CancellationToken,
 }
@@ -120,19 +123,21 @@ impl Reconciliations {
             outbox,
             most,
             idle,
+            share,
             ..
         } = opening;
+        let history = self.history.clone().paid_by(share);
         // Read against an empty set first: garbage costs no search.
         EventSet::default().seal()?.answer(&message)?;
-        let (set, _held) = self.collect(filter, &auth, most).await?;
-        let sealed = self.history.aside(move || set.seal()).await;
+        let (set, _held) = self.collect(&history, filter, &auth, most).await?;
+        let sealed = history.aside(move || set.seal()).await;
         let mut reconciler = sealed.map_err(|error| failed(&error))??;
         loop {
             let work = move || {
                 let answer = reconciler.answer(&message);
                 (reconciler, answer)
             };
-            let worked = self.history.aside(work).await;
+            let worked = history.aside(work).await;
             let (back, answer) = worked.map_err(|error| failed(&error))?;
             reconciler = back;
             let answer = answer?;
@@ -154,6 +159,7 @@ impl Reconciliations {
     /// The set, and its place among those of all connections.
     async fn collect(
         &self,
+        history: &History,
         filter: Filter,
         auth: &[PublicKey],
         most: usize,
@@ -161,7 +167,7 @@ impl Reconciliations {
         let mut set = EventSet::default();
         let mut held: Option<OwnedSemaphorePermit> = None;
         // One more than allowed, to see that it is too many.
-        let history = self.history.clone().at_most(most.saturating_add(1));
+        let history = history.clone().at_most(most.saturating_add(1));
         let mut reading = history.read(filter, auth, u64::MAX);
         while let Some(events) = reading.page().await.map_err(|error| failed(&error))? {
             set.extend(events.iter().map(Stored::item));

@@ -19,6 +19,7 @@ use crate::addresses::Addresses;
 use crate::config::{Config, Storage, Tls};
 use crate::history::History;
 use crate::ingest::{Ingest, Live};
+use crate::lanes::Lanes;
 use crate::ledger::Ledger;
 use crate::management::UsedProofs;
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ use crate::settings::Settings;
 use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
 use crate::tls::{Certificate, Certificates, TlsError};
+use crate::turns::Gate;
 use crate::{enforcement, exposition, listener, retention, summary};
 
 /// KiB of events being checked or written, all connections together.
@@ -72,6 +74,7 @@ pub struct Shared {
     pub(crate) history: History,
     pub(crate) reconciliations: Arc<Reconciliations>,
     pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) lanes: Arc<Lanes>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) stop: CancellationToken,
     pub(crate) addresses: Arc<Addresses>,
@@ -172,13 +175,16 @@ impl Relay {
             metrics.clone(),
             move || died.cancel(),
         )?);
-        let readers = std::thread::available_parallelism().map_or(2, usize::from) * 2;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let lanes = Lanes::new()?;
         let history = History {
             store,
             clock: config.clock.clone(),
             most: config.limits.events_per_filter,
             metrics: metrics.clone(),
-            readers: Arc::new(Semaphore::new(readers)),
+            readers: Gate::new(cores * 2, cores),
+            lanes: lanes.clone(),
+            share: Arc::default(),
         };
         let shared = Arc::new(Shared {
             reconciliations: Arc::new(Reconciliations::new(&history, &config.limits)),
@@ -186,6 +192,7 @@ impl Relay {
             live,
             ingest,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            lanes,
             ledger: Ledger::new(config.limits.held_bytes),
             stop: stop.clone(),
             addresses: Arc::default(),

@@ -22,11 +22,11 @@ use attacks::Attack;
 use honest::{Honest, Latencies};
 
 /// How long the honest client is measured beside each attack.
-const SECONDS: u64 = 5;
+const SECONDS: u64 = 10;
 /// Beyond three times the undisturbed value, this is still fine.
 const FLOOR_MS: f64 = 20.0;
-/// What the relay may take, everything included. It promises 512 MiB on its ledger.
-const RSS_MB: f64 = 640.0;
+/// What the relay may take, everything included. It promises 256 MiB on its ledger.
+const RSS_MB: f64 = 400.0;
 
 /// Adds the rows for each kind of attack.
 pub fn run(table: &mut Table) -> Result<()> {

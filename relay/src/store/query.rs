@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use wire::{Filter, PublicKey, kinds};
 
@@ -21,6 +22,8 @@ const FETCH_ROWS: (usize, usize) = (8, 256);
 const HELD_ROWS: usize = 4_096;
 /// Rows looked at in one page, so that a filter that matches little never holds a thread long.
 const PAGE_ROWS: usize = 2_000;
+/// How long one page is worked on, about: then others have their turn.
+const PAGE_TIME: Duration = Duration::from_millis(3);
 /// Bytes of events in one page, about.
 const PAGE_BYTES: usize = 256 * 1024;
 /// Events read from the log together, at most.
@@ -42,6 +45,8 @@ pub struct Query {
     /// See [`Query::is_complete`].
     is_complete: Option<bool>,
     ranges: Vec<Range>,
+    /// How many of them have been looked into.
+    begun: usize,
     /// The next row of each range that has one, newest first.
     next: BinaryHeap<Reverse<Next>>,
     last: Option<(u64, Hash)>,
@@ -86,6 +91,7 @@ impl Query {
             remaining,
             is_complete: None,
             ranges: Vec::new(),
+            begun: 0,
             next: BinaryHeap::new(),
             last: None,
             second: Vec::new(),
@@ -96,9 +102,6 @@ impl Query {
         };
         if remaining > 0 {
             query.plan(store)?;
-        }
-        for index in 0..query.ranges.len() {
-            query.refill(store, index)?;
         }
         Ok(query)
     }
@@ -114,9 +117,18 @@ impl Query {
     pub fn page(&mut self, store: &EventStore, now: u64) -> Result<Page, StoreError> {
         let mut events = Vec::new();
         let mut bytes = 0;
-        let mut rows = 0;
-        while rows < PAGE_ROWS {
-            let candidates = self.candidates(store, now, &mut rows)?;
+        let mut work = Work {
+            rows: 0,
+            began: Instant::now(),
+        };
+        // Which event is next is known only when every range has been looked into.
+        while self.begun < self.ranges.len() && !self.is_enough(&work) {
+            self.refill(store, self.begun)?;
+            self.begun += 1;
+            work.rows += 1;
+        }
+        while self.begun == self.ranges.len() && !self.is_enough(&work) {
+            let candidates = self.candidates(store, now, &mut work)?;
             for stored in store.read_all(&candidates)?.into_iter().flatten() {
                 let is_later = |first: &Stored| first.created_at() != stored.created_at();
                 if self.second.first().is_some_and(is_later) || self.second_bytes > SECOND_BYTES {
@@ -160,19 +172,19 @@ impl Query {
     }
 
     /// The next few events that are worth reading, newest first: fewer than a page, and hardly more
-    /// than are still wanted. `rows` counts what was looked at.
+    /// than are still wanted. `work` counts what was looked at.
     fn candidates(
         &mut self,
         store: &EventStore,
         now: u64,
-        rows: &mut usize,
+        work: &mut Work,
     ) -> Result<Vec<(Hash, Entry)>, StoreError> {
         // One more than wanted tells whether there are more.
         let missing = self.remaining.saturating_sub(self.second.len());
         let most = missing.saturating_add(1).min(READ_TOGETHER);
         let mut found = Vec::with_capacity(most);
         let mut bytes = 0;
-        while found.len() < most && bytes < PAGE_BYTES && *rows < PAGE_ROWS {
+        while found.len() < most && bytes < PAGE_BYTES && !self.is_enough(work) {
             let Some(Reverse(Next {
                 time,
                 id,
@@ -182,7 +194,7 @@ impl Query {
             else {
                 break;
             };
-            *rows += 1;
+            work.rows += 1;
             self.refill(store, range)?;
             // The same event under two values of one list comes twice in a row.
             if self.last == Some((time, id)) {
@@ -202,6 +214,13 @@ impl Query {
             }
         }
         Ok(found)
+    }
+
+    /// Whether others have their turn now.
+    fn is_enough(&self, work: &Work) -> bool {
+        // A look at the clock costs about as much as a row. What the hint says depends on none.
+        let is_long = || self.remaining > 0 && work.began.elapsed() > PAGE_TIME;
+        work.rows >= PAGE_ROWS || (work.rows % 16 == 15 && is_long())
     }
 
     /// Puts the matches of one second in order and hands them over.
@@ -339,6 +358,12 @@ impl Query {
         }
         Ok(())
     }
+}
+
+/// What was done for one page.
+struct Work {
+    rows: usize,
+    began: Instant,
 }
 
 /// The first row of a range that was not looked at yet.
