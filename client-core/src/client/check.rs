@@ -5,7 +5,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crypto::OneTimeKey;
 use rand::CryptoRng;
-use serde::Deserialize;
 use wire::blob::{BlobUrl, Token, Verb};
 use wire::relay_url::Origin;
 use wire::{Event, EventDraft, Filter, PublicKey, RelayUrl, Sha256, Tag, Tags, kinds, limits};
@@ -15,14 +14,13 @@ use super::probe::Probing;
 use super::request::Outcome;
 use crate::engine::io::{BlobOutcome, PublishOutcome, QueryEnd, Role};
 use crate::error::{Error, ErrorWord, Result};
-use crate::runtime::file_link::{DownloadError, FileLink, Upload};
+use crate::runtime::file_link::{FileLink, Upload};
+use crate::runtime::relay_document::{NoDocument, RelayDocument};
 use crate::runtime::spool::Spool;
 use crate::view::{CheckView, ServerView};
 
 /// What a check leaves behind goes by itself after so long, seconds.
 const LIFE_SECONDS: u64 = 120;
-/// A relay's description (NIP-11), bytes.
-const DESCRIPTION_BYTES: usize = 64 * 1024;
 /// The size of the wrap that is tried: as large as an ordinary message's.
 const WRAP_CONTENT_BYTES: usize = 1_024;
 /// The size of the blob that is tried.
@@ -146,63 +144,20 @@ fn finish(report: Report, is_timeout: bool) -> Result<Outcome<ServerView>> {
 
 // Relays
 
-#[derive(Deserialize)]
-struct Description {
-    #[serde(default)]
-    supported_nips: Vec<serde_json::Value>,
-    #[serde(default)]
-    limitation: Limitation,
-}
-
-#[derive(Deserialize, Default)]
-struct Limitation {
-    max_message_length: Option<u64>,
-    payment_required: Option<bool>,
-}
-
 /// NIP-11: what the relay says about itself. A relay that says nothing may do all the same.
 async fn describe(files: &FileLink, url: &RelayUrl, report: &mut Report) {
     const NAME: &str = "description";
-    let (scheme, rest) = url.as_str().split_once("://").unwrap_or_default();
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at_checked(at).unwrap_or((rest, "/")),
-        None => (rest, "/"),
-    };
-    let scheme = if scheme == "wss" { "https" } else { "http" };
-    let Ok(origin) = Origin::parse(&format!("{scheme}://{authority}")) else {
-        report.note(NAME, false, "not a web address");
-        return;
-    };
-    let document = files
-        .document(
-            &origin,
-            path,
-            true,
-            "application/nostr+json",
-            DESCRIPTION_BYTES,
-        )
-        .await;
-    let bytes = match document {
-        Ok(bytes) => bytes,
-        Err(DownloadError::Forbidden(why) | DownloadError::Unreachable(why)) => {
-            report.lost("connect", why);
-            return;
-        }
+    let description = match RelayDocument::read(files, url, true).await {
+        Ok(description) => description,
+        Err(NoDocument::Unreachable(why)) => return report.lost("connect", why),
         Err(error) => {
-            report.note(NAME, true, format!("none ({error})"));
+            let is_fine = matches!(error, NoDocument::Other(_));
+            report.note(NAME, is_fine, error.to_string());
             return;
         }
     };
-    let Ok(description) = serde_json::from_slice::<Description>(&bytes) else {
-        report.note(NAME, false, "not a NIP-11 document");
-        return;
-    };
-    let nips: Vec<String> = description
-        .supported_nips
-        .iter()
-        .filter_map(serde_json::Value::as_u64)
-        .map(|nip| nip.to_string())
-        .collect();
+    let nips = description.nips();
+    let nips: Vec<String> = nips.iter().map(ToString::to_string).collect();
     let limit = description.limitation.max_message_length;
     let least = u64::try_from(limits::EVENT_BYTES).unwrap_or(u64::MAX);
     if description.limitation.payment_required == Some(true) {

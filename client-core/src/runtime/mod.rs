@@ -7,7 +7,8 @@
 //! 2. [`relay_link`]: one task per [`SocketKey`](crate::engine::io::SocketKey); it dials, writes
 //!    and reads. What is said on the connection is decided by [`relay_session`], which does no
 //!    I/O.
-//! 3. [`file_link`]: one HTTP connection (`http`) per transfer to or from a file server.
+//! 3. [`file_link`]: one HTTP connection (`http`) per transfer to or from a file server, and per
+//!    [`relay_document`], which is what a relay says of itself.
 //! 4. [`dialer`]: the only place of the client that opens a connection.
 //! 5. [`spool`]: ciphertexts on their way to a file server or from it.
 //!
@@ -18,6 +19,7 @@ pub mod driver;
 pub mod file_link;
 mod http;
 pub mod http_date;
+pub mod relay_document;
 pub mod relay_link;
 pub mod relay_session;
 pub mod spool;
