@@ -81,9 +81,11 @@ impl Turn<'_> {
             return Ok(Stage::Ignored);
         }
         if let Some(expires_at) = store::known_wrap(self.tx, &event.id())? {
-            store::note_place(self.tx, &event.id(), relay)?;
-            if expires_at.is_some_and(|at| at <= self.now) {
-                // The relay serves what it should have dropped: now our account asks for it.
+            let is_new_here = store::note_place(self.tx, &event.id(), relay)?;
+            let has_expired = expires_at.is_some_and(|at| at <= self.now);
+            // The relay serves what it should have dropped, or what was deleted before this copy
+            // was seen: now our account asks for it.
+            if has_expired || (is_new_here && store::is_taken_back(self.tx, &event.id())?) {
                 self.clean(relay, &event.id())?;
             }
             return Ok(Stage::Known(event.id()));
@@ -139,7 +141,8 @@ impl Turn<'_> {
 
     fn keep_wrap(&mut self, relay: &RelayUrl, row: &WrapRow) -> Result<()> {
         row.save(self.tx, self.now)?;
-        store::note_place(self.tx, &row.id, relay)
+        store::note_place(self.tx, &row.id, relay)?;
+        Ok(())
     }
 
     /// Stages 2 and 3: changes to conversations to a fixed point, then messages. What waited is

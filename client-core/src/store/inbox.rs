@@ -75,12 +75,24 @@ pub(crate) fn known_wrap(connection: &Connection, id: &EventId) -> Result<Option
         .optional()?)
 }
 
-/// Notes that a known wrap lies on a relay.
-pub(crate) fn note_place(connection: &Connection, id: &EventId, relay: &RelayUrl) -> Result<()> {
-    connection
+/// Notes that a known wrap lies on a relay; whether that is new.
+pub(crate) fn note_place(connection: &Connection, id: &EventId, relay: &RelayUrl) -> Result<bool> {
+    let count = connection
         .prepare_cached("INSERT OR IGNORE INTO wrap_places (wrap_id, relay) VALUES (?1, ?2)")?
         .execute(params![id.as_bytes(), relay.as_str()])?;
-    Ok(())
+    Ok(count == 1)
+}
+
+/// Whether what a wrap brought was deleted for everyone.
+pub(crate) fn is_taken_back(connection: &Connection, id: &EventId) -> Result<bool> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT 1 FROM wraps w JOIN deletions d ON d.author = w.author AND d.id = w.rumor \
+             WHERE w.wrap_id = ?1 AND d.scope = 'everyone'",
+        )?
+        .query_row([id.as_bytes()], |_| Ok(()))
+        .optional()?
+        .is_some())
 }
 
 /// The wraps that brought a rumor and the relays that they lie on, as far as nobody asked there

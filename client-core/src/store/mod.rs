@@ -38,8 +38,8 @@ pub(crate) use contacts::{ContactRow, note_device, pin};
 pub(crate) use conversations::ConversationRow;
 pub(crate) use failure::damaged;
 pub(crate) use inbox::{
-    WrapOutcome, WrapRow, bound, drop_pending, keep_pending, known_wrap, mark_place_deleted,
-    note_place, pending_wraps, places_of_rumor,
+    WrapOutcome, WrapRow, bound, drop_pending, is_taken_back, keep_pending, known_wrap,
+    mark_place_deleted, note_place, pending_wraps, places_of_rumor,
 };
 pub(crate) use journal::{JournalRow, note};
 pub(crate) use lists::{

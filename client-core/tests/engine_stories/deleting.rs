@@ -250,3 +250,32 @@ fn only_the_author_deletes_for_everyone_and_anybody_deletes_here() {
     );
     assert_eq!(world.texts("alice", "bob"), ["hers"]);
 }
+
+#[test]
+fn a_copy_that_is_seen_after_the_deletion_is_asked_back_as_well() {
+    let mut world = World::new(30);
+    world.add("alice", key(1), &["a"], &[]);
+    world.add("bob", key(2), &["b", "c"], &[]);
+    world.befriend("alice", "bob");
+    world.befriend("bob", "alice");
+    let id = world.send("alice", "bob", "regret");
+    let copy = world.wraps("c");
+    // `c` is out of reach for Bob while he reads and while the message is taken back.
+    world.relay("c").mood = Mood::Down;
+    world.sync("bob");
+    assert_eq!(world.texts("bob", "alice"), ["regret"]);
+    world.delete("alice", id, true);
+    world.sync("bob");
+    assert!(world.texts("bob", "alice").is_empty());
+    assert!(copy.iter().all(|wrap| world.wraps("c").contains(wrap)));
+    world.relay("c").mood = Mood::Kind;
+    world.log.clear();
+    world.sync("bob");
+    assert!(
+        !copy.iter().any(|wrap| world.wraps("c").contains(wrap)),
+        "the recipient's client has it dropped there too"
+    );
+    world.log.clear();
+    world.sync("bob");
+    assert!(world.published().is_empty(), "once is enough");
+}
