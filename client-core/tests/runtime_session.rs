@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client_core::engine::io::{Input, OpId, Role, SocketKey};
+use client_core::engine::io::{Input, OpId, ReconcileAnswer, ReconcileStep, Role, SocketKey};
 use client_core::runtime::relay_session::{Output, Session};
 use crypto::OneTimeKey;
 use proptest::prelude::*;
@@ -29,6 +29,15 @@ enum Happening {
         wraps: bool,
         live: bool,
     },
+    Reconcile,
+    GoOn(usize),
+    Stop(usize),
+    NegMsg(usize),
+    NegErr {
+        which: usize,
+        message: usize,
+    },
+    Notice(usize),
     Authenticate(usize),
     StayAnonymous,
     Ok {
@@ -64,6 +73,13 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         (0..8_usize).prop_map(Happening::Publish),
         any::<(bool, bool)>().prop_map(|(wraps, live)| Happening::Query { wraps, live }),
+        Just(Happening::Reconcile),
+        (0..8_usize).prop_map(Happening::GoOn),
+        (0..8_usize).prop_map(Happening::Stop),
+        (0..8_usize).prop_map(Happening::NegMsg),
+        (0..8_usize, 0..MESSAGES.len())
+            .prop_map(|(which, message)| Happening::NegErr { which, message }),
+        (0..MESSAGES.len()).prop_map(Happening::Notice),
         (0..8_usize).prop_map(Happening::Authenticate),
         Just(Happening::StayAnonymous),
         (0..8_usize, any::<bool>(), 0..MESSAGES.len()).prop_map(|(which, accepted, message)| {
@@ -107,6 +123,8 @@ struct Heard {
     subscriptions: Vec<String>,
     challenged: usize,
     finals: BTreeMap<OpId, u32>,
+    /// Reconciliations in which it is our turn.
+    ours: Vec<OpId>,
     live_ended: BTreeMap<OpId, bool>,
 }
 
@@ -116,7 +134,7 @@ impl Heard {
             match output {
                 Output::Send(frame) => {
                     let frame: Value = serde_json::from_str(&frame).unwrap();
-                    if frame[0] == "REQ" {
+                    if frame[0] == "REQ" || frame[0] == "NEG-OPEN" {
                         let id = frame[1].as_str().unwrap().to_owned();
                         assert!(!self.subscriptions.contains(&id), "a name is used once");
                         self.subscriptions.push(id);
@@ -126,6 +144,13 @@ impl Heard {
                 Output::Input(Input::Published { op, .. } | Input::QueryEnded { op, .. }) => {
                     *self.finals.entry(op).or_default() += 1;
                     self.live_ended.insert(op, true);
+                }
+                Output::Input(Input::Reconciled { op, answer }) => {
+                    assert!(!self.ours.contains(&op), "an answer to nothing");
+                    match answer {
+                        ReconcileAnswer::Message(_) => self.ours.push(op),
+                        _ => *self.finals.entry(op).or_default() += 1,
+                    }
                 }
                 Output::Input(Input::Events { op, events }) => {
                     assert!(!events.is_empty() && events.len() <= 64);
@@ -184,6 +209,30 @@ fn play(role: Role, happenings: &[Happening]) {
                 );
                 None
             }
+            Happening::Reconcile => {
+                begun += 1;
+                let filter = Filter::default().with_kinds([kinds::WRAP]);
+                let message = vec![0x61];
+                session.reconcile(OpId(begun), ReconcileStep::Open { filter, message }, now);
+                None
+            }
+            Happening::GoOn(which) | Happening::Stop(which) if !heard.ours.is_empty() => {
+                let op = heard.ours.remove(which % heard.ours.len());
+                if matches!(happening, Happening::GoOn(_)) {
+                    let message = vec![0x61, 1];
+                    session.reconcile(op, ReconcileStep::Next { message }, now);
+                } else {
+                    session.reconcile(op, ReconcileStep::Close, now);
+                    *heard.finals.entry(op).or_default() += 1;
+                }
+                None
+            }
+            Happening::GoOn(_) | Happening::Stop(_) => None,
+            Happening::NegMsg(which) => Some(json!(["NEG-MSG", subscription(*which), "61"])),
+            Happening::NegErr { which, message } => {
+                Some(json!(["NEG-ERR", subscription(*which), MESSAGES[*message]]))
+            }
+            Happening::Notice(message) => Some(json!(["NOTICE", MESSAGES[*message]])),
             Happening::Authenticate(which) => {
                 let event = &events[*which];
                 session.authenticate(event.id(), event.json(), now);
@@ -235,6 +284,17 @@ fn play(role: Role, happenings: &[Happening]) {
         assert_eq!(session.is_idle(), heard.finals.len() as u64 == begun);
     }
     session.disconnected("the end");
+    heard.take(&mut session);
+    // What was our turn is heard of when we go on, on whatever connection.
+    for op in std::mem::take(&mut heard.ours) {
+        session.reconcile(
+            op,
+            ReconcileStep::Next {
+                message: vec![0x61],
+            },
+            now,
+        );
+    }
     heard.take(&mut session);
     assert!(session.is_idle() && session.next_deadline().is_none_or(|_| heard.challenged > 0));
     assert!(heard.challenged <= 16);

@@ -17,5 +17,6 @@ mod messages;
 mod network;
 mod policy;
 mod privacy;
+mod reconciling;
 mod restart;
 mod vanish;

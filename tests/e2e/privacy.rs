@@ -58,11 +58,25 @@ fn check_sockets(seen: &[Seen], accounts: &[&str]) {
 
 fn check_requests(socket: &Seen, accounts: &[&str]) {
     let mut authors = BTreeSet::new();
-    for request in socket.of("REQ") {
-        for filter in request.as_array().unwrap().iter().skip(2) {
+    let compared = socket.of("NEG-OPEN");
+    for opened in &compared {
+        let mut keys: Vec<&String> = opened[2].as_object().unwrap().keys().collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["#p", "kinds"], "what is compared: {opened}");
+    }
+    let compared: Vec<Value> = compared.iter().map(|opened| opened[2].clone()).collect();
+    let requests = socket.of("REQ");
+    let requests = requests.iter().map(|request| request.as_array().unwrap());
+    let filters = requests.flat_map(|request| request.iter().skip(2));
+    for filters in [filters.cloned().collect::<Vec<Value>>(), compared.clone()] {
+        for filter in &filters {
             assert!(filter.get("since").is_none(), "no since: {filter}");
             if let Some(p) = filter.get("#p") {
-                let allowed = ["kinds", "#p", "until", "limit"];
+                let allowed: &[&str] = match filter.get("ids") {
+                    // The relay has named them on this connection.
+                    Some(_) if !compared.is_empty() => &["kinds", "#p", "ids", "limit"],
+                    _ => &["kinds", "#p", "until", "limit"],
+                };
                 let fields = filter.as_object().unwrap();
                 assert!(
                     fields.keys().all(|key| allowed.contains(&key.as_str())),

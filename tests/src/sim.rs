@@ -3,15 +3,18 @@
 //!
 //! What is modelled: connections that are refused, that die before the relay has the event, or
 //! after it has it and before the OK; answers that take seconds; events that are sent twice;
-//! pages that come shuffled, with repetitions, or that break off in the middle; processes that
-//! are killed between any two inputs and start again on the same store.
+//! pages that come shuffled, with repetitions, or that break off in the middle; comparisons that
+//! are refused, break off, or find what is gone when it is fetched; relays that cannot compare, do
+//! not say so, or say so and cannot; processes that are killed between any two inputs and start
+//! again on the same store.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
 use bytes::Bytes;
 use client_core::engine::io::{
-    BlobOutcome, Effect, Input, OpId, PublishOutcome, QueryEnd, SocketKey,
+    BlobOutcome, DescribeOutcome, Effect, Input, OpId, PublishOutcome, QueryEnd, ReconcileAnswer,
+    ReconcileStep, SocketKey,
 };
 use client_core::engine::{Engine, EngineConfig, Step};
 use client_core::store::Store;
@@ -75,6 +78,10 @@ pub struct Sim {
     /// Everyone, by index.
     pub people: Vec<Person>,
     relays: BTreeMap<RelayUrl, ModelRelay>,
+    /// Which relays list that they compare, and which of those do.
+    lists: BTreeMap<RelayUrl, (bool, bool)>,
+    /// Comparisons that came to an end with their connections open.
+    pub compared: u32,
     rng: StdRng,
     /// What goes wrong from now on.
     pub weather: Weather,
@@ -99,7 +106,7 @@ pub enum Carried {
     Auth(wire::PublicKey),
     /// An event of this kind by this key.
     Event(u16, wire::PublicKey),
-    /// A REQ.
+    /// A REQ, or what a comparison is about.
     Req(Filter),
 }
 
@@ -124,10 +131,17 @@ impl Sim {
                 ModelRelay::new(&config, 443, rng.random()).unwrap(),
             )
         });
-        let relays = models.collect();
+        let relays: BTreeMap<RelayUrl, ModelRelay> = models.collect();
+        let lists = relays.keys().map(|url| {
+            let lists = rng.random_range(0..4) > 0;
+            (url.clone(), (lists, rng.random_range(0..5) > 0))
+        });
+        let lists = lists.collect();
         let mut sim = Self {
             people: Vec::new(),
             relays,
+            lists,
+            compared: 0,
             rng,
             weather: Weather::CALM,
             now: 1_800_000_000,
@@ -355,6 +369,24 @@ impl Sim {
                 let key = self.connect(at, socket);
                 self.query(at, key, effect);
             }
+            Effect::Reconcile { op, socket, step } => {
+                if self.chance(self.weather.refused) && !matches!(step, ReconcileStep::Close) {
+                    let answer = ReconcileAnswer::Unreachable("no route".into());
+                    return self.later(at, Input::Reconciled { op: *op, answer });
+                }
+                let key = self.connect(at, socket);
+                self.reconcile(at, key, effect);
+            }
+            Effect::Describe { op, relay } => {
+                let outcome = if self.chance(self.weather.refused) {
+                    DescribeOutcome::Unreachable
+                } else if self.lists[relay].0 {
+                    DescribeOutcome::Knows([1, 42, 77].into())
+                } else {
+                    DescribeOutcome::Knows([1, 42].into())
+                };
+                self.later(at, Input::Described { op: *op, outcome });
+            }
             Effect::Authenticate { socket, event, .. } => {
                 let key = self.key(at, socket);
                 let event = Event::decode(event.clone()).expect("an event");
@@ -368,6 +400,7 @@ impl Sim {
                 for effect in self.waiting.remove(&key).unwrap_or_default() {
                     match &effect {
                         Effect::Publish { .. } => self.publish(at, key.clone(), effect),
+                        Effect::Reconcile { .. } => self.reconcile(at, key.clone(), effect),
                         _ => self.query(at, key.clone(), effect),
                     }
                 }
@@ -380,6 +413,10 @@ impl Sim {
                         Effect::Publish { op, .. } => {
                             let outcome = PublishOutcome::Refused(message);
                             self.later(at, Input::Published { op, outcome });
+                        }
+                        Effect::Reconcile { op, .. } => {
+                            let answer = ReconcileAnswer::Refused(message);
+                            self.later(at, Input::Reconciled { op, answer });
                         }
                         Effect::Query { op, .. } => {
                             let end = QueryEnd::Closed(message);
@@ -496,6 +533,58 @@ impl Sim {
             None => PublishOutcome::Unknown("no answer".into()),
         };
         self.later(at, Input::Published { op: *op, outcome });
+    }
+
+    fn reconcile(&mut self, at: usize, key: (usize, u32, SocketKey), effect: Effect) {
+        let Effect::Reconcile { op, socket, step } = &effect else {
+            return;
+        };
+        let (now, client) = (self.now, self.sockets[&key].client);
+        let id = SubscriptionId::new(format!("n{}", op.0)).unwrap();
+        let frame = match step {
+            ReconcileStep::Open { filter, message } => {
+                let carried = Carried::Req(filter.clone());
+                self.carried.push((at, socket.clone(), carried));
+                if !self.lists[&socket.relay].1 {
+                    let text = "ERROR: bad msg: unknown cmd";
+                    let answer = ReconcileAnswer::Refused(OkMessage::parse(text));
+                    return self.later(at, Input::Reconciled { op: *op, answer });
+                }
+                ClientFrame::NegOpen(id, filter.clone(), message.clone())
+            }
+            ReconcileStep::Next { message } => ClientFrame::NegMsg(id, message.clone()),
+            ReconcileStep::Close => {
+                self.compared += 1;
+                self.relay(socket)
+                    .handle(client, ClientFrame::NegClose(id), now);
+                return;
+            }
+        };
+        let mut answer = ReconcileAnswer::Silent;
+        for (to, text) in self.relay(socket).handle(client, frame, now) {
+            if to != client {
+                continue;
+            }
+            match RelayFrame::decode(&Bytes::from(text)) {
+                Ok(RelayFrame::NegMsg(_, message)) => answer = ReconcileAnswer::Message(message),
+                Ok(RelayFrame::NegErr(_, message)) => {
+                    if message.reason == wire::Reason::AuthRequired {
+                        return self.challenge(at, &key, effect);
+                    }
+                    answer = ReconcileAnswer::Refused(message);
+                }
+                _ => {}
+            }
+        }
+        if self.chance(self.weather.cut) {
+            answer = ReconcileAnswer::Broken("connection lost".into());
+        }
+        if !matches!(answer, ReconcileAnswer::Message(_)) {
+            let id = SubscriptionId::new(format!("n{}", op.0)).unwrap();
+            self.relay(socket)
+                .handle(client, ClientFrame::NegClose(id), now);
+        }
+        self.later(at, Input::Reconciled { op: *op, answer });
     }
 
     fn query(&mut self, at: usize, key: (usize, u32, SocketKey), effect: Effect) {

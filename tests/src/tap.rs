@@ -48,6 +48,16 @@ impl Seen {
     }
 }
 
+/// What a proxy makes of a relay behind it.
+#[derive(Debug, Clone, Default)]
+pub struct Disguise {
+    /// The NIPs that its description lists, instead of the relay's own.
+    pub nips: Vec<u16>,
+    /// What it says to NEG-OPEN and NEG-MSG, in place of the relay: `{}` is the name of the
+    /// comparison. Nothing: silence.
+    pub compares: Option<String>,
+}
+
 /// A proxy in front of one server.
 pub struct Tap {
     address: SocketAddr,
@@ -61,6 +71,10 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     is_down: AtomicBool,
     last_wrap_for: Mutex<Option<String>>,
+    disguise: Mutex<Option<Disguise>>,
+    hold: Mutex<Option<(&'static str, &'static str)>>,
+    holding: tokio::sync::Notify,
+    let_go: tokio::sync::Notify,
     cut: tokio::sync::Notify,
 }
 
@@ -83,6 +97,10 @@ impl Tap {
             seen: Mutex::default(),
             is_down: AtomicBool::new(false),
             last_wrap_for: Mutex::default(),
+            disguise: Mutex::default(),
+            hold: Mutex::default(),
+            holding: tokio::sync::Notify::new(),
+            let_go: tokio::sync::Notify::new(),
             cut: tokio::sync::Notify::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared), scheme));
@@ -107,6 +125,35 @@ impl Tap {
     /// Everything seen so far, one entry per connection, in the order they were accepted.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().expect("not poisoned").clone()
+    }
+
+    /// Bytes of frames and bodies seen so far: from clients, and to them.
+    pub fn bytes(&self) -> (usize, usize) {
+        let sum = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        let seen = self.seen();
+        let sent = seen.iter().map(|seen| sum(&seen.sent)).sum();
+        (sent, seen.iter().map(|seen| sum(&seen.received)).sum())
+    }
+
+    /// From now on it passes for another relay.
+    pub fn disguise(&self, disguise: Disguise) {
+        *self.shared.disguise.lock().expect("not poisoned") = Some(disguise);
+    }
+
+    /// Keeps the next frame of this verb that has this in it and comes behind an AUTH, and with it
+    /// its connection, until [`Tap::let_go`].
+    pub fn hold(&self, verb: &'static str, part: &'static str) {
+        *self.shared.hold.lock().expect("not poisoned") = Some((verb, part));
+    }
+
+    /// Waits until that frame has come.
+    pub async fn holding(&self) {
+        self.shared.holding.notified().await;
+    }
+
+    /// Passes it on.
+    pub fn let_go(&self) {
+        self.shared.let_go.notify_one();
     }
 
     /// Forgets what was seen.
@@ -186,6 +233,43 @@ impl Shared {
         is_it
     }
 
+    /// Whether this frame is to be held.
+    fn is_held(&self, frame: &str) -> bool {
+        let mut hold = self.hold.lock().expect("not poisoned");
+        let is_it = hold.is_some_and(|(verb, part)| {
+            frame.starts_with(&format!("[\"{verb}\"")) && frame.contains(part)
+        });
+        if is_it {
+            *hold = None;
+        }
+        is_it
+    }
+
+    /// What to say to a frame of a comparison instead of passing it on; `None` passes it on.
+    fn answer_to(&self, frame: &str) -> Option<Option<String>> {
+        let disguise = self.disguise.lock().expect("not poisoned").clone()?;
+        let frame: serde_json::Value = serde_json::from_str(frame).ok()?;
+        match frame[0].as_str()? {
+            "NEG-OPEN" | "NEG-MSG" => Some(
+                disguise
+                    .compares
+                    .map(|answer| answer.replace("{}", frame[1].as_str().unwrap_or_default())),
+            ),
+            "NEG-CLOSE" => Some(None),
+            _ => None,
+        }
+    }
+
+    fn description(&self) -> Option<String> {
+        let disguise = self.disguise.lock().expect("not poisoned").clone()?;
+        let body = serde_json::json!({"name": "another", "supported_nips": disguise.nips});
+        let body = body.to_string();
+        Some(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
     fn note(&self, index: usize, write: impl FnOnce(&mut Seen)) {
         if let Some(seen) = self.seen.lock().expect("not poisoned").get_mut(index) {
             write(seen);
@@ -194,7 +278,7 @@ impl Shared {
 }
 
 async fn relay_connection(
-    stream: TcpStream,
+    mut stream: TcpStream,
     upstream: SocketAddr,
     shared: &Shared,
     index: usize,
@@ -205,6 +289,13 @@ async fn relay_connection(
     let peeked = stream.peek(&mut first).await?;
     let start = String::from_utf8_lossy(&first[..peeked]).to_ascii_lowercase();
     if !start.contains("upgrade: websocket") {
+        if let Some(description) = shared.description() {
+            shared.note(index, |seen| seen.head = start.clone());
+            // Read, or closing would reset the connection under the answer.
+            let _ = stream.read(&mut first).await?;
+            stream.write_all(description.as_bytes()).await?;
+            return Ok(());
+        }
         return files_connection(stream, upstream, shared, index).await;
     }
     #[allow(
@@ -224,6 +315,7 @@ async fn relay_connection(
     let (server, _) = tokio_tungstenite::client_async(format!("ws://{upstream}"), server).await?;
     let (mut to_client, mut from_client) = client.split();
     let (mut to_server, mut from_server) = server.split();
+    let mut is_known = false;
     loop {
         tokio::select! {
             message = from_client.next() => {
@@ -232,6 +324,17 @@ async fn relay_connection(
                 if let Message::Text(text) = &message {
                     shared.note(index, |seen| seen.sent.push(text.to_string()));
                     is_last = shared.is_last(text);
+                    is_known |= text.starts_with("[\"AUTH\"");
+                    if is_known && shared.is_held(text) {
+                        shared.holding.notify_one();
+                        shared.let_go.notified().await;
+                    }
+                    if let Some(answer) = shared.answer_to(text) {
+                        if let Some(answer) = answer {
+                            pass_down(&mut to_client, Message::text(answer), shared, index).await?;
+                        }
+                        continue;
+                    }
                 }
                 to_server.send(message).await?;
                 if is_last {

@@ -107,10 +107,12 @@ const NO_INPUT_OUTPUT: &[&str] = &[
 ];
 
 /// Third-party crates that only some of ours may name.
-const NAMED_ONLY_BY: [(&str, &[&str]); 2] = [
+const NAMED_ONLY_BY: [(&str, &[&str]); 3] = [
     // Replacing the Nostr crate is then the review of one crate; bench compares against it.
     ("nostr", &["crypto", "bench"]),
     ("rusqlite", &["client-core"]),
+    // The two ends of a comparison, each behind one type that bounds it.
+    ("negentropy", &["client-core", "sotto-relay"]),
 ];
 
 /// Words that must not stand in the code under a folder.

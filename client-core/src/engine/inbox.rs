@@ -1,8 +1,9 @@
-//! The whole inbox is paged on every own relay, then watched.
+//! The inbox is read on every own relay, then watched.
 //!
 //! The times of wraps are random (NIP-59), so nothing can be said about what is new by asking
-//! `since` anything: the whole set is paged by `until`, and what is known is skipped unopened.
-//! One relay that fails stops no other.
+//! `since` anything: the set is compared (`reconcile`), or where that is not possible the whole of
+//! it is paged by `until`, and what is known is skipped unopened. One relay that fails stops no
+//! other.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,8 @@ const PAGE: usize = 500;
 const PAGE_MAX: usize = 5_000;
 /// Pages of one relay in one run; a relay that has more invents them.
 const PAGES: u32 = 2_000;
+/// Wraps that are remembered as served by one relay; of more, the oldest are fetched again.
+const SERVED: u64 = 100_000;
 /// The first pause before a live subscription is opened again, doubled up to a minute.
 const RECONNECT_SECONDS: u64 = 1;
 const RECONNECT_MAX_SECONDS: u64 = 60;
@@ -29,6 +32,8 @@ const RECONNECT_MAX_SECONDS: u64 = 60;
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     relay: RelayUrl,
+    /// Why it is paged and not compared, where that is worth telling.
+    because: Option<String>,
     /// Events of this second or older were asked for.
     until: Option<u64>,
     limit: usize,
@@ -46,23 +51,25 @@ pub(crate) struct Page {
 pub(crate) struct Watch {
     attempts: u32,
     pub retry_at: Option<u64>,
+    /// It was opened while the inbox was being read: what came in between may be in neither.
+    read_again: bool,
 }
 
 impl Engine {
-    /// Pages the whole inbox on every own relay, reads the own lists again, refreshes old lists
-    /// of contacts, and tries the whole outbox.
+    /// Reads the inbox on every own relay, reads the own lists again, refreshes old lists of
+    /// contacts, and tries the whole outbox.
     pub fn sync(&mut self, store: &mut Store, now: u64, rng: Rng<'_>) -> Result<Step<()>> {
         self.turn(store, now, rng, |turn| {
             turn.begin_round()?;
             for relay in store::own_relays(turn.tx)? {
-                turn.ask_page(Page::first(relay));
+                turn.read_inbox(&relay)?;
             }
             turn.settle()
         })
     }
 
     /// The same, and stays: a live subscription on every own relay, opened before the inbox is
-    /// paged so that nothing falls between, and opened again whenever it ends.
+    /// read so that nothing falls between, and opened again whenever it ends.
     pub fn watch(&mut self, store: &mut Store, now: u64, rng: Rng<'_>) -> Result<Step<()>> {
         self.turn(store, now, rng, |turn| {
             turn.begin_round()?;
@@ -95,9 +102,11 @@ impl Engine {
 }
 
 impl Page {
-    fn first(relay: RelayUrl) -> Self {
+    /// The newest page.
+    pub fn first(relay: RelayUrl) -> Self {
         Self {
             relay,
+            because: None,
             until: None,
             limit: PAGE,
             edge: BTreeSet::new(),
@@ -106,6 +115,18 @@ impl Page {
             oldest: None,
             pages: 0,
         }
+    }
+
+    /// The same, with a reason that the report tells.
+    pub fn because(relay: RelayUrl, why: &str) -> Self {
+        Self {
+            because: Some(why.to_owned()),
+            ..Self::first(relay)
+        }
+    }
+
+    pub fn relay(&self) -> &RelayUrl {
+        &self.relay
     }
 
     /// Notes one wrap of this page, whoever made it.
@@ -170,13 +191,16 @@ impl Turn<'_> {
         self.read_lists()
     }
 
-    fn filter(&self) -> Filter {
+    /// What every reading of the inbox asks for; pages add `until` and `limit`, fetching `ids`
+    /// that the relay has named, and `limit`.
+    pub fn inbox_filter(&self) -> Filter {
         Filter::default()
             .with_kinds([kinds::WRAP, kinds::EPHEMERAL_WRAP])
             .with_tag('p', [self.own().to_hex()])
     }
 
-    fn query_inbox(&mut self, op: Op, relay: &RelayUrl, filter: Filter, live: bool) {
+    /// Asks for wraps over the inbox socket.
+    pub fn query_inbox(&mut self, op: Op, relay: &RelayUrl, filter: Filter, live: bool) {
         let op = self.begin(op);
         let socket = self.socket(Role::Inbox, self.own(), relay, true);
         self.effects.push(Effect::Query {
@@ -187,8 +211,9 @@ impl Turn<'_> {
         });
     }
 
-    fn ask_page(&mut self, page: Page) {
-        let mut filter = self.filter();
+    /// Asks for a page; the next ones follow.
+    pub fn ask_page(&mut self, page: Page) {
+        let mut filter = self.inbox_filter();
         filter.until = page.until;
         filter.limit = Some(page.limit);
         let relay = page.relay.clone();
@@ -200,8 +225,11 @@ impl Turn<'_> {
         if !self.run.watches.is_empty() {
             self.run.watches.entry(relay.clone()).or_default();
             self.open_live(&relay);
-        } else if self.run.ops.values().any(|op| matches!(op, Op::Page(_))) {
-            self.ask_page(Page::first(relay));
+        } else if store::own_relays(self.tx)?
+            .iter()
+            .any(|r| self.is_reading(r))
+        {
+            self.read_inbox(&relay)?;
         }
         Ok(())
     }
@@ -211,8 +239,8 @@ impl Turn<'_> {
         if self.run.ops.values().any(is_open) {
             return;
         }
-        let mut filter = self.filter();
-        // What is stored comes by pages; the subscription is for what comes from now on.
+        let mut filter = self.inbox_filter();
+        // What is stored is read after it; the subscription is for what comes from now on.
         filter.limit = Some(1);
         let op = Op::Live {
             relay: relay.clone(),
@@ -246,18 +274,22 @@ impl Turn<'_> {
     /// A page has ended; the next one follows until there is none.
     pub fn page_ended(&mut self, page: Page, end: QueryEnd, garbage: u64) -> Result<()> {
         let relay = page.relay.clone();
+        let because = page.because.clone();
         match end {
             QueryEnd::Eose { complete } => match page.next(complete) {
-                Some(next) => self.ask_page(next),
+                Some(next) => {
+                    self.ask_page(next);
+                    return Ok(());
+                }
                 None => {
-                    let entry = (self.own(), relay.clone());
-                    self.run.caught_up.insert(entry);
-                    self.bound_inbox()?;
-                    let detail = match garbage {
-                        0 => "caught up".to_owned(),
-                        n => format!("caught up; {n} frames were no events"),
-                    };
-                    self.report(&relay, true, detail);
+                    let mut detail = "caught up".to_owned();
+                    if garbage > 0 {
+                        detail.push_str(&format!("; {garbage} frames were no events"));
+                    }
+                    if let Some(why) = because {
+                        detail.push_str(&format!("; read in full: {why}"));
+                    }
+                    return self.caught_up_with(&relay, detail);
                 }
             },
             QueryEnd::Closed(message) => self.report(&relay, false, message.text),
@@ -265,10 +297,32 @@ impl Turn<'_> {
                 self.report(&relay, false, why);
             }
         }
-        Ok(())
+        self.reading_over(&relay)
     }
 
-    fn report(&mut self, relay: &RelayUrl, ok: bool, detail: String) {
+    /// Everything that a relay had was seen.
+    pub fn caught_up_with(&mut self, relay: &RelayUrl, detail: String) -> Result<()> {
+        self.run.caught_up.insert((self.own(), relay.clone()));
+        self.bound_inbox()?;
+        store::bound_served(self.tx, self.now, SERVED)?;
+        self.report(relay, true, detail);
+        self.reading_over(relay)
+    }
+
+    /// The inbox on a relay has been read, well or not. Once more, where the live subscription was
+    /// opened in the meantime.
+    pub fn reading_over(&mut self, relay: &RelayUrl) -> Result<()> {
+        match self.run.watches.get_mut(relay) {
+            Some(watch) if watch.read_again => {
+                watch.read_again = false;
+                self.read_inbox(relay)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the next report says of a relay.
+    pub fn report(&mut self, relay: &RelayUrl, ok: bool, detail: String) {
         let outcome = RelayOutcome {
             url: relay.to_string(),
             ok,
@@ -277,14 +331,18 @@ impl Turn<'_> {
         self.run.report.insert(relay.clone(), outcome);
     }
 
-    /// The live subscription is open: the inbox is paged behind it.
+    /// The live subscription is open: the inbox is read behind it.
     pub fn live_opened(&mut self, relay: &RelayUrl) -> Result<()> {
-        self.run.watches.insert(relay.clone(), Watch::default());
-        let is_paging = |op: &Op| matches!(op, Op::Page(page) if page.relay == *relay);
-        if !self.run.ops.values().any(is_paging) {
-            self.ask_page(Page::first(relay.clone()));
+        let read_again = self.is_reading(relay);
+        let watch = Watch {
+            read_again,
+            ..Watch::default()
+        };
+        self.run.watches.insert(relay.clone(), watch);
+        match read_again {
+            true => Ok(()),
+            false => self.read_inbox(relay),
         }
-        Ok(())
     }
 
     /// Events of the live subscription.
@@ -292,7 +350,7 @@ impl Turn<'_> {
         self.receive(relay, events, &BTreeSet::new()).map(|_| ())
     }
 
-    /// The live subscription ended: it is opened again after a pause, and the inbox paged anew.
+    /// The live subscription ended: it is opened again after a pause, and the inbox read anew.
     pub fn live_ended(&mut self, relay: RelayUrl, end: QueryEnd) -> Result<()> {
         let entry = (self.own(), relay.clone());
         self.run.caught_up.remove(&entry);

@@ -4,12 +4,15 @@
 //! network) carries them out and feeds [`Input`]s back. The rules between the two:
 //!
 //! - Every effect with an [`OpId`] is answered by exactly one *final* input with that id:
-//!   [`Input::Published`], [`Input::QueryEnded`] or [`Input::BlobDone`]. [`Input::Events`] may
-//!   come any number of times before [`Input::QueryEnded`].
+//!   [`Input::Published`], [`Input::QueryEnded`], [`Input::Described`] or [`Input::BlobDone`].
+//!   [`Input::Events`] may come any number of times before [`Input::QueryEnded`]. Each message of
+//!   a reconciliation is answered by one [`Input::Reconciled`].
 //! - Nothing is lost by a crash: the intent is in the store before the effect is returned, and
 //!   the next start emits it again.
 //! - Effects with equal [`SocketKey`]s may share a connection. Effects with different ones never
 //!   do: that is what keeps a wrap apart from an account's AUTH.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use wire::blob::BlobUrl;
@@ -78,6 +81,25 @@ pub enum Effect {
         /// live events; [`Input::QueryEnded`] when the connection or subscription ends.
         live: bool,
     },
+    /// Go on with a reconciliation (NIP-77). Each message is answered by one
+    /// [`Input::Reconciled`]; it is over with the first answer that is no message, or with
+    /// [`ReconcileStep::Close`].
+    Reconcile {
+        /// The operation, the same for all its steps.
+        op: OpId,
+        /// By which socket.
+        socket: SocketKey,
+        /// What to say.
+        step: ReconcileStep,
+    },
+    /// Ask a relay of ours for its own description (NIP-11), on a connection of its own that
+    /// carries nothing else. Answered by [`Input::Described`].
+    Describe {
+        /// The operation.
+        op: OpId,
+        /// Which.
+        relay: RelayUrl,
+    },
     /// Answer to [`Input::Challenged`]: send this AUTH event, then repeat what waited for it.
     Authenticate {
         /// The socket that was challenged.
@@ -136,6 +158,25 @@ pub enum Effect {
     },
 }
 
+/// One step of a reconciliation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReconcileStep {
+    /// NEG-OPEN.
+    Open {
+        /// Which events are compared.
+        filter: Filter,
+        /// The first message of negentropy.
+        message: Vec<u8>,
+    },
+    /// NEG-MSG.
+    Next {
+        /// The next message.
+        message: Vec<u8>,
+    },
+    /// NEG-CLOSE. Not answered.
+    Close,
+}
+
 /// What happened on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -177,6 +218,20 @@ pub enum Input {
         /// Frames that did not decode to an event.
         garbage: u64,
     },
+    /// Answer to a message of a reconciliation.
+    Reconciled {
+        /// The operation.
+        op: OpId,
+        /// What the relay said.
+        answer: ReconcileAnswer,
+    },
+    /// Final answer to [`Effect::Describe`].
+    Described {
+        /// The operation.
+        op: OpId,
+        /// What the relay says of itself.
+        outcome: DescribeOutcome,
+    },
     /// Final answer to a blob effect.
     BlobDone {
         /// The operation.
@@ -215,6 +270,34 @@ pub enum QueryEnd {
     Unreachable(String),
     /// The address may not be dialled.
     Forbidden(String),
+}
+
+/// What a relay says to a message of a reconciliation. Only the first goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReconcileAnswer {
+    /// NEG-MSG: raw, from a stranger, of a bounded size.
+    Message(Vec<u8>),
+    /// NEG-ERR or CLOSED; a NOTICE and nothing else; or AUTH could not be met.
+    Refused(OkMessage),
+    /// Nothing in time.
+    Silent,
+    /// The connection ended, now or since the last answer.
+    Broken(String),
+    /// No connection.
+    Unreachable(String),
+    /// The address may not be dialled.
+    Forbidden(String),
+}
+
+/// What became of asking a relay about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DescribeOutcome {
+    /// It says that it knows these NIPs.
+    Knows(BTreeSet<u16>),
+    /// It answered with something else than such a document, or not in time.
+    Nothing,
+    /// No connection, or it broke.
+    Unreachable,
 }
 
 /// What became of a blob.

@@ -7,10 +7,12 @@ use rand::CryptoRng;
 use wire::relay_url::Origin;
 use wire::{EventId, PublicKey, RelayUrl, Sha256, VerifiedEvent};
 
+use crate::engine::fetch::Fetch;
 use crate::engine::inbox::{Page, Watch};
 use crate::engine::io::{Effect, Input, OpId, Role, SocketKey};
 use crate::engine::lookup::Lookup;
 use crate::engine::receipts::Owed;
+use crate::engine::reconcile::Reconcile;
 use crate::error::Result;
 use crate::store::{self, BlobState, Store, Tx};
 use crate::view::RelayOutcome;
@@ -71,6 +73,12 @@ pub(crate) enum Op {
     Lookup { author: PublicKey, relay: RelayUrl },
     /// A page of the inbox.
     Page(Page),
+    /// Comparing what an inbox relay has with what it served before.
+    Reconcile(Reconcile),
+    /// What was missing is fetched by id.
+    Fetch(Fetch),
+    /// One of our relays is asked about itself, before its inbox is read.
+    Describe { relay: RelayUrl },
     /// The live subscription.
     Live { relay: RelayUrl },
     /// Our own lists.
@@ -322,6 +330,7 @@ impl Turn<'_> {
             },
             Input::Events { op, events } => match self.run.ops.get(&op).cloned() {
                 Some(Op::Page(page)) => self.paged(op, page, &events),
+                Some(Op::Fetch(fetch)) => self.fetched(&fetch, &events),
                 Some(Op::Live { relay }) => self.received_live(&relay, &events),
                 Some(Op::Lookup { author, .. }) => self.looked_up(&author, &events),
                 Some(Op::OwnLists { relay }) => self.own_lists_found(&relay, &events),
@@ -334,10 +343,19 @@ impl Turn<'_> {
             },
             Input::QueryEnded { op, end, garbage } => match self.run.ops.remove(&op) {
                 Some(Op::Page(page)) => self.page_ended(page, end, garbage),
+                Some(Op::Fetch(fetch)) => self.fetch_ended(fetch, end),
                 Some(Op::Live { relay }) => self.live_ended(relay, end),
                 Some(Op::Lookup { author, relay }) => self.lookup_ended(&author, &relay, end),
                 Some(Op::OwnLists { relay }) => self.own_lists_read(relay, end),
                 Some(Op::Circles) => Ok(()),
+                other => self.unexpected(op, other),
+            },
+            Input::Reconciled { op, answer } => match self.run.ops.remove(&op) {
+                Some(Op::Reconcile(reconcile)) => self.reconciled(op, reconcile, answer),
+                other => self.unexpected(op, other),
+            },
+            Input::Described { op, outcome } => match self.run.ops.remove(&op) {
+                Some(Op::Describe { relay }) => self.described(&relay, &outcome),
                 other => self.unexpected(op, other),
             },
             Input::BlobDone { op, outcome } => match self.run.ops.remove(&op) {

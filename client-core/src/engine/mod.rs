@@ -10,7 +10,9 @@
 //!
 //! And on its way in:
 //!
-//! 1. `inbox`: the whole inbox is paged, then watched.
+//! 1. `inbox`: each own relay's inbox is read, then watched: `reconcile` compares it with what
+//!    that relay served before (`comparison`) and `fetch` asks for what is missing, where the
+//!    relay can; else the whole of it is paged.
 //! 2. `receive`: bytes -> `Event` -> `VerifiedEvent` -> `Opened`, in a batch, each event apart.
 //! 3. `messages`, `file_message`, `deletion`, `receipts`: by kind of rumor; `expiry` and `files`
 //!    beside them.
@@ -25,10 +27,12 @@
 mod auth;
 mod channel;
 mod circles;
+mod comparison;
 pub mod compose;
 mod contacts;
 mod deletion;
 mod expiry;
+mod fetch;
 mod file_message;
 mod files;
 mod inbox;
@@ -42,6 +46,7 @@ mod reach;
 mod reading;
 mod receipts;
 mod receive;
+mod reconcile;
 mod report;
 mod send;
 

@@ -328,6 +328,8 @@ impl Turn<'_> {
         for effect in effects {
             let (Effect::Publish { op, .. }
             | Effect::Query { op, .. }
+            | Effect::Reconcile { op, .. }
+            | Effect::Describe { op, .. }
             | Effect::Upload { op, .. }
             | Effect::RemoveBlob { op, .. }
             | Effect::ProbeBlob { op, .. }) = effect

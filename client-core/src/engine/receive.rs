@@ -14,7 +14,7 @@ use wire::{Event, EventId, PublicKey, RelayUrl, VerifiedEvent, kinds, limits};
 
 use crate::engine::machine::Turn;
 use crate::error::{Error, ErrorWord, Result};
-use crate::store::{self, ContactRow, WrapOutcome, WrapRow};
+use crate::store::{self, ContactRow, Source, WrapOutcome, WrapRow};
 
 /// Refused wraps that are remembered, so that they are not opened again.
 const REFUSED_KEPT: u64 = 10_000;
@@ -45,9 +45,20 @@ impl Turn<'_> {
         events: &[Bytes],
         repeated: &BTreeSet<EventId>,
     ) -> Result<u64> {
+        let source = Source::of(self.tx, &self.own(), relay)?;
         let mut opened = Vec::new();
         for bytes in events {
-            match self.open(relay, bytes)? {
+            let Ok(event) = Event::decode(bytes.clone()) else {
+                continue;
+            };
+            let (id, kind) = (event.id(), event.kind());
+            let (created_at, expires_at) = (event.created_at(), event.expiration());
+            let stage = self.open(relay, event)?;
+            // Ephemeral ones are stored nowhere, so no relay will name them again.
+            if kind == kinds::WRAP && !matches!(stage, Stage::Ignored) {
+                source.note(self.tx, &id, created_at, expires_at, self.now)?;
+            }
+            match stage {
                 Stage::Ignored => {}
                 Stage::Known(id) if repeated.contains(&id) => {}
                 Stage::Known(_) | Stage::Kept => {
@@ -70,12 +81,9 @@ impl Turn<'_> {
         store::bound(self.tx, &self.own(), self.now, oldest, REFUSED_KEPT)
     }
 
-    /// Stage 1: decode, verify, decrypt, check. Nothing of a forged event is believed, not even
+    /// Stage 1: verify, decrypt, check. Nothing of a forged event is believed, not even
     /// its id.
-    fn open(&mut self, relay: &RelayUrl, bytes: &Bytes) -> Result<Stage> {
-        let Ok(event) = Event::decode(bytes.clone()) else {
-            return Ok(Stage::Ignored);
-        };
+    fn open(&mut self, relay: &RelayUrl, event: Event) -> Result<Stage> {
         let own = self.own();
         if !kinds::is_wrap(event.kind()) || !event.tags().people().any(|p| p == own) {
             return Ok(Stage::Ignored);

@@ -15,17 +15,21 @@ use rand::CryptoRng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use wire::RelayUrl;
 
 use super::Timeouts;
 use super::dialer::Dialer;
 use super::file_link::{ByteObserver, FileLink, Upload};
+use super::relay_document::{NoDocument, RelayDocument};
 use super::relay_link::{Command, RelayLink};
 use super::spool::Spool;
 use crate::client::{Transfer, TransferObserver};
-use crate::engine::io::{BlobOutcome, Effect, Input, SocketKey};
+use crate::engine::io::{BlobOutcome, DescribeOutcome, Effect, Input, OpId, SocketKey};
 
 /// Inputs that wait for the engine before the sockets stop reading.
 const WAITING: usize = 64;
+/// How long a relay may take to describe itself: its inbox is read without that, too.
+const DESCRIBE: Duration = Duration::from_secs(5);
 /// How long the goodbyes may take when a command ends.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -106,6 +110,10 @@ impl Driver {
                     filter,
                     live,
                 } => self.command(socket, Command::Query { op, filter, live }, rng),
+                Effect::Reconcile { op, socket, step } => {
+                    self.command(socket, Command::Reconcile { op, step }, rng);
+                }
+                Effect::Describe { op, relay } => self.describe(op, relay),
                 Effect::Authenticate { socket, event, id } => {
                     self.command(socket, Command::Authenticate { id, event }, rng);
                 }
@@ -184,9 +192,23 @@ impl Driver {
         self.links.insert(socket, link);
     }
 
+    fn describe(&mut self, op: OpId, relay: RelayUrl) {
+        let (files, sender) = (self.files.clone(), self.sender.clone());
+        let patience = self.timeouts.answer.min(DESCRIBE);
+        self.tasks.spawn(async move {
+            let document = RelayDocument::read(&files, &relay, true);
+            let outcome = match tokio::time::timeout(patience, document).await {
+                Ok(Ok(document)) => DescribeOutcome::Knows(document.nips()),
+                Ok(Err(NoDocument::Unreachable(_))) => DescribeOutcome::Unreachable,
+                Ok(Err(_)) | Err(_) => DescribeOutcome::Nothing,
+            };
+            let _ = sender.send(Input::Described { op, outcome }).await;
+        });
+    }
+
     fn blob_task(
         &mut self,
-        op: crate::engine::io::OpId,
+        op: OpId,
         transfer: impl Future<Output = BlobOutcome> + Send + 'static,
     ) {
         let sender = self.sender.clone();

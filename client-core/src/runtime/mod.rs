@@ -5,8 +5,8 @@
 //! 1. [`driver`]: carries out the engine's effects and feeds it inputs, one at a time, until a
 //!    goal is reached or time runs out.
 //! 2. [`relay_link`]: one task per [`SocketKey`](crate::engine::io::SocketKey); it dials, writes
-//!    and reads. What is said on the connection is decided by [`relay_session`], which does no
-//!    I/O.
+//!    and reads. What is said on the connection is decided by [`relay_session`] and its part
+//!    `reconciliation`, which do no I/O.
 //! 3. [`file_link`]: one HTTP connection (`http`) per transfer to or from a file server, and per
 //!    [`relay_document`], which is what a relay says of itself.
 //! 4. [`dialer`]: the only place of the client that opens a connection.

@@ -22,8 +22,10 @@ use wire::{EventId, Filter, limits};
 
 use super::Timeouts;
 use super::dialer::{Connection, DialError, Dialer, Target, plain_words};
-use super::relay_session::{Output, Session};
-use crate::engine::io::{Input, OpId, PublishOutcome, QueryEnd, Role, SocketKey};
+use super::relay_session::{CONNECTION_LOST, Output, Session};
+use crate::engine::io::{
+    Input, OpId, PublishOutcome, QueryEnd, ReconcileAnswer, ReconcileStep, Role, SocketKey,
+};
 
 /// Said to every server alike, so that it tells no two clients apart.
 pub const USER_AGENT: &str = "Sotto";
@@ -49,6 +51,13 @@ pub enum Command {
         /// Whether to stay subscribed after EOSE.
         live: bool,
     },
+    /// Go on with a reconciliation.
+    Reconcile {
+        /// The operation.
+        op: OpId,
+        /// What to say.
+        step: ReconcileStep,
+    },
     /// Send an AUTH.
     Authenticate {
         /// The event's id.
@@ -58,6 +67,31 @@ pub enum Command {
     },
     /// Do not AUTH.
     StayAnonymous,
+}
+
+impl Command {
+    /// Whether it means something on the connection alone that it answers to.
+    fn needs_its_connection(&self) -> bool {
+        match self {
+            Self::Publish { .. } | Self::Query { .. } => false,
+            Self::Reconcile { step, .. } => !matches!(step, ReconcileStep::Open { .. }),
+            Self::Authenticate { .. } | Self::StayAnonymous => true,
+        }
+    }
+
+    /// What the engine must hear where that connection is gone.
+    fn broken(&self) -> Option<Input> {
+        match self {
+            Self::Reconcile {
+                op,
+                step: ReconcileStep::Next { .. },
+            } => Some(Input::Reconciled {
+                op: *op,
+                answer: ReconcileAnswer::Broken(CONNECTION_LOST.to_owned()),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// The handle of a socket's task. Dropping it closes the connection politely.
@@ -117,11 +151,13 @@ enum End {
 impl Task {
     async fn run(mut self) {
         while let Some(command) = self.commands.recv().await {
-            // An answer to the challenge of a connection that is gone.
-            if matches!(
-                command,
-                Command::Authenticate { .. } | Command::StayAnonymous
-            ) {
+            if command.needs_its_connection() {
+                // What it belongs to is gone, and so nothing is dialled for it.
+                if let Some(input) = command.broken()
+                    && self.inputs.send(input).await.is_err()
+                {
+                    return;
+                }
                 continue;
             }
             let connected = tokio::select! {
@@ -280,10 +316,26 @@ impl Task {
                     end: QueryEnd::Unreachable(why.clone()),
                     garbage: 0,
                 },
-                (Command::Authenticate { .. } | Command::StayAnonymous, _) => {
-                    next = self.commands.try_recv().ok();
-                    continue;
-                }
+                (
+                    Command::Reconcile {
+                        op,
+                        step: ReconcileStep::Open { .. },
+                    },
+                    error,
+                ) => Input::Reconciled {
+                    op,
+                    answer: match error {
+                        DialError::Forbidden(why) => ReconcileAnswer::Forbidden((*why).to_owned()),
+                        DialError::Unreachable(why) => ReconcileAnswer::Unreachable(why.clone()),
+                    },
+                },
+                (command, _) => match command.broken() {
+                    Some(input) => input,
+                    None => {
+                        next = self.commands.try_recv().ok();
+                        continue;
+                    }
+                },
             };
             self.inputs.send(input).await.map_err(|_| Dropped)?;
             next = self.commands.try_recv().ok();
@@ -300,6 +352,7 @@ fn apply(session: &mut Session, command: Command) {
     match command {
         Command::Publish { op, id, event } => session.publish(op, id, event, now),
         Command::Query { op, filter, live } => session.query(op, filter, live, now),
+        Command::Reconcile { op, step } => session.reconcile(op, step, now),
         Command::Authenticate { id, event } => session.authenticate(id, &event, now),
         Command::StayAnonymous => session.stay_anonymous(now),
     }

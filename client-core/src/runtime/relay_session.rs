@@ -1,5 +1,7 @@
-//! What is said on one connection to one relay (NIP-01, NIP-42). No I/O: commands and frames go
-//! in, frames and inputs come out.
+//! What is said on one connection to one relay (NIP-01, NIP-42, NIP-77). No I/O: commands and
+//! frames go in, frames and inputs come out.
+
+mod reconciliation;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 use wire::{ClientFrame, EventId, Filter, OkMessage, Reason, RelayFrame, SubscriptionId, kinds};
 
+pub(super) use self::reconciliation::CONNECTION_LOST;
+use self::reconciliation::Reconciliations;
 use crate::engine::io::{Input, OpId, PublishOutcome, QueryEnd, Role, SocketKey};
 
 /// Events handed on at once.
@@ -45,6 +49,7 @@ pub struct Session {
     auths: u32,
     publishes: HashMap<EventId, Publish>,
     queries: HashMap<SubscriptionId, Query>,
+    reconciliations: Reconciliations,
     garbage: u64,
     out: Vec<Output>,
 }
@@ -109,6 +114,7 @@ impl Session {
             auths: 0,
             publishes: HashMap::new(),
             queries: HashMap::new(),
+            reconciliations: Reconciliations::default(),
             garbage: 0,
             out: Vec::new(),
         }
@@ -121,7 +127,7 @@ impl Session {
 
     /// Whether nothing is open.
     pub fn is_idle(&self) -> bool {
-        self.publishes.is_empty() && self.queries.is_empty()
+        self.publishes.is_empty() && self.queries.is_empty() && self.reconciliations.is_empty()
     }
 
     /// When [`Session::expire`] next has something to do.
@@ -136,6 +142,7 @@ impl Session {
         auth.into_iter()
             .chain(publishes)
             .chain(queries.map(|query| query.deadline))
+            .chain(self.reconciliations.next_deadline())
             .min()
     }
 
@@ -241,12 +248,13 @@ impl Session {
                 subscription,
                 complete,
             }) => self.eose(subscription, complete),
-            Ok(RelayFrame::Closed(subscription, message)) => {
-                self.closed(&subscription, message, now);
+            Ok(RelayFrame::Closed(name, message) | RelayFrame::NegErr(name, message)) => {
+                self.closed(&name, message.clone(), now);
+                self.not_compared(&name, message, now);
             }
+            Ok(RelayFrame::NegMsg(name, message)) => return self.compared(&name, message),
             Ok(RelayFrame::Auth(challenge)) => return self.challenged(challenge),
-            // For people, who read it at the relay's own page.
-            Ok(RelayFrame::Notice(_)) => {}
+            Ok(RelayFrame::Notice(text)) => self.noticed(&text, now),
             Ok(_) | Err(_) => return self.spoiled(),
         }
         Ok(())
@@ -320,6 +328,7 @@ impl Session {
                 self.ended(query, end);
             }
         }
+        self.expire_reconciliations(now);
     }
 
     /// Answers everything that is open: the connection is gone. What was written and not
@@ -335,6 +344,7 @@ impl Session {
         for (_, query) in std::mem::take(&mut self.queries) {
             self.ended(query, QueryEnd::Unreachable(why.to_owned()));
         }
+        self.break_reconciliations(why);
     }
 
     // Answers
@@ -510,6 +520,7 @@ impl Session {
         publishes
             .chain(queries)
             .any(|stage| matches!(stage, Stage::Parked(_)))
+            || self.reconciliations.has_parked()
     }
 
     /// The AUTH has come to its end, good or bad.
@@ -547,6 +558,7 @@ impl Session {
                 self.ended(query, QueryEnd::Closed(why.clone()));
             }
         }
+        self.refuse_parked_reconciliations(&why);
     }
 
     /// Sends what was held back or parked.
@@ -576,6 +588,7 @@ impl Session {
                 self.open(query);
             }
         }
+        self.repeat_reconciliations(now);
     }
 
     // Small parts
@@ -587,12 +600,16 @@ impl Session {
         }
     }
 
-    fn open(&mut self, query: Query) {
+    /// A name that was never used. 32 characters of hexadecimal are always a subscription id;
+    /// none could only mean that the rule changed, and then what asks for it ends as refused.
+    fn new_name(&mut self) -> Option<SubscriptionId> {
         let mut bytes = [0; 16];
         self.rng.fill_bytes(&mut bytes);
-        // 32 characters of hexadecimal are always a subscription id; an id that is not could
-        // only mean that the rule changed, and then the query ends like a refused one.
-        let Ok(subscription) = SubscriptionId::new(hex::encode(bytes)) else {
+        SubscriptionId::new(hex::encode(bytes)).ok()
+    }
+
+    fn open(&mut self, query: Query) {
+        let Some(subscription) = self.new_name() else {
             let why = OkMessage::new(Reason::Error, "no subscription id");
             return self.ended(query, QueryEnd::Closed(why));
         };

@@ -20,6 +20,7 @@ mod messages;
 mod outbox;
 mod secrets;
 mod sent;
+mod served;
 
 use std::fs::OpenOptions;
 use std::ops::Deref;
@@ -56,12 +57,16 @@ pub(crate) use sent::{
     DeletionRow, RecipientRow, SentRow, has_receipt, idempotent, note_receipt, note_receipt_given,
     remember_idempotent,
 };
+pub(crate) use served::{Source, bound_served};
 
 /// How long a transaction waits for another process's to end.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Schema changes in order; the position is the version.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_reconciling.sql"),
+];
 
 /// One circle's database.
 #[derive(Debug)]
@@ -366,6 +371,28 @@ mod tests {
         drop(store);
         let error = Store::open(&path, &key()).unwrap_err();
         assert_eq!(error.word, ErrorWord::Conflict);
+    }
+
+    #[test]
+    fn a_store_of_an_older_version_is_brought_up_to_date() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA user_version = 1; INSERT INTO facts (name, value) VALUES ('name', x'01')",
+            )
+            .unwrap();
+        let store = Store::prepare(connection).unwrap();
+        let version: i64 = store
+            .connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(usize::try_from(version), Ok(MIGRATIONS.len()));
+        assert_eq!(fact(store.connection(), "name").unwrap(), Some(vec![1]));
+        store
+            .connection
+            .query_row("SELECT count(*) FROM served_wraps", [], |_| Ok(()))
+            .unwrap();
     }
 
     #[test]

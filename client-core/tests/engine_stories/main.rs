@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod compared;
 mod deleting;
 mod delivery;
 mod files;
@@ -18,4 +19,5 @@ mod lists;
 mod network;
 mod privacy;
 mod reading;
+mod reconciling;
 mod vanishing;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use client_core::engine::io::{
-    BlobOutcome, Effect, Input, PublishOutcome, QueryEnd, Role, SocketKey,
+    BlobOutcome, DescribeOutcome, Effect, Input, OpId, PublishOutcome, QueryEnd, ReconcileAnswer,
+    ReconcileStep, Role, SocketKey,
 };
 use client_core::engine::{Compose, Engine, EngineConfig, SpooledFile};
 use client_core::store::Store;
@@ -16,6 +17,8 @@ use rand::rngs::StdRng;
 use wire::blob::{Token, Verb};
 use wire::relay_url::Origin;
 use wire::{Event, EventId, Link, OkMessage, PublicKey, RelayUrl, Sha256, VerifiedEvent, kinds};
+
+use crate::compared::{Compared, Comparing};
 
 /// How a relay answers EVENT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,13 @@ pub struct Relay {
     pub ignores_expiry: bool,
     /// At most so many events for one REQ, the newest.
     pub page: usize,
+    /// The NIPs that its description lists; nothing where it has none.
+    pub nips: Option<BTreeSet<u16>>,
+    /// How it compares.
+    pub comparing: Comparing,
+    pub compared: Compared,
+    /// Events that it has handed out.
+    pub handed_out: usize,
     authed: BTreeMap<(String, SocketKey), PublicKey>,
 }
 
@@ -121,6 +131,10 @@ impl World {
             forgotten: BTreeSet::new(),
             ignores_expiry: false,
             page: 500,
+            nips: Some(BTreeSet::from([1, 77])),
+            comparing: Comparing::Honestly,
+            compared: Compared::default(),
+            handed_out: 0,
             authed: BTreeMap::new(),
         })
     }
@@ -364,6 +378,26 @@ impl World {
         panic!("the network does not come to rest");
     }
 
+    /// Lets the network work until somebody wants such a thing next.
+    pub fn run_until(&mut self, is_it: impl Fn(&Effect) -> bool) {
+        for _ in 0..100_000 {
+            let next = self
+                .homes
+                .iter_mut()
+                .find(|(_, home)| !home.effects.is_empty());
+            let Some((who, home)) = next else {
+                panic!("nobody wants it");
+            };
+            if is_it(&home.effects[0]) {
+                return;
+            }
+            let who = *who;
+            let effect = home.effects.remove(0);
+            self.carry_out(who, effect);
+        }
+        panic!("the network does not come to rest");
+    }
+
     /// Gives an input to an engine and queues what it wants.
     pub fn feed(&mut self, who: &str, input: Input) {
         let now = self.now;
@@ -401,6 +435,20 @@ impl World {
                 }
                 let garbage = 0;
                 self.feed(who, Input::QueryEnded { op, end, garbage });
+            }
+            Effect::Reconcile { op, socket, step } => {
+                if let Some(answer) = self.reconcile(who, &socket, op, &step) {
+                    self.feed(who, Input::Reconciled { op, answer });
+                }
+            }
+            Effect::Describe { op, relay } => {
+                let relay = self.relays.get_mut(&relay).expect("a relay of this world");
+                let outcome = match (&relay.mood, &relay.nips) {
+                    (Mood::Down, _) => DescribeOutcome::Unreachable,
+                    (_, Some(nips)) => DescribeOutcome::Knows(nips.clone()),
+                    (_, None) => DescribeOutcome::Nothing,
+                };
+                self.feed(who, Input::Described { op, outcome });
             }
             Effect::Upload {
                 op,
@@ -550,13 +598,32 @@ impl World {
         if self.relay_of(socket).mood == Mood::Down {
             return (Vec::new(), QueryEnd::Unreachable("no connection".into()));
         }
+        let found = self.visible(who, socket, filter);
+        let relay = self.relay_of(socket);
+        let limit = filter.limit.unwrap_or(usize::MAX).min(relay.page);
+        let events: Vec<Bytes> = found
+            .iter()
+            .take(limit)
+            .map(|event| event.json().clone())
+            .collect();
+        relay.handed_out += events.len();
+        (events, QueryEnd::Eose { complete: None })
+    }
+
+    /// What a filter finds for who asks by this socket, newest first.
+    fn visible(
+        &mut self,
+        who: &'static str,
+        socket: &SocketKey,
+        filter: &wire::Filter,
+    ) -> Vec<Event> {
         let reader = match socket.role {
             Role::Inbox => self.challenge(who, socket),
             _ => None,
         };
         let now = self.now;
         let relay = self.relay_of(socket);
-        let mut found: Vec<&Event> = relay
+        let mut found: Vec<Event> = relay
             .events
             .iter()
             .filter(|event| filter.matches(event))
@@ -564,11 +631,29 @@ impl World {
             .filter(|event| {
                 !kinds::is_wrap(event.kind()) || event.tags().people().any(|p| Some(p) == reader)
             })
+            .cloned()
             .collect();
         found.sort_by(|a, b| (b.created_at(), a.id()).cmp(&(a.created_at(), b.id())));
-        let limit = filter.limit.unwrap_or(usize::MAX).min(relay.page);
-        let events = found.into_iter().take(limit).map(|e| e.json().clone());
-        (events.collect(), QueryEnd::Eose { complete: None })
+        found
+    }
+
+    fn reconcile(
+        &mut self,
+        who: &'static str,
+        socket: &SocketKey,
+        op: OpId,
+        step: &ReconcileStep,
+    ) -> Option<ReconcileAnswer> {
+        let visible = match step {
+            ReconcileStep::Open { filter, .. } => self.visible(who, socket, filter),
+            _ => Vec::new(),
+        };
+        let relay = self.relay_of(socket);
+        if relay.mood == Mood::Down {
+            return Some(ReconcileAnswer::Unreachable("no connection".into()));
+        }
+        let how = relay.comparing.clone();
+        relay.compared.answer(who, op, step, &how, &visible)
     }
 
     /// The wraps that lie on a relay.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use client_core::engine::io::{Effect, Role, SocketKey};
+use client_core::engine::io::{Effect, ReconcileStep, Role, SocketKey};
 use wire::{Event, EventId, PublicKey, kinds};
 
 use crate::network::{Mood, World, key};
@@ -106,13 +106,31 @@ fn no_two_wraps_share_a_public_key() {
 #[test]
 fn inbox_filters_are_exact_and_never_ask_since() {
     let world = busy_day(62);
+    let mut compared = 0;
     for (who, effect) in &world.log {
-        let Effect::Query { socket, filter, .. } = effect else {
-            continue;
+        let (socket, filter, is_query) = match effect {
+            Effect::Query { socket, filter, .. } => (socket, filter, true),
+            Effect::Reconcile {
+                socket,
+                step: ReconcileStep::Open { filter, .. },
+                ..
+            } => {
+                compared += 1;
+                (socket, filter, false)
+            }
+            _ => continue,
         };
         let own = world.homes[who].engine.public_key();
         assert_eq!(filter.since, None);
-        assert_eq!(filter.ids, None);
+        if !is_query {
+            assert_eq!(socket.role, Role::Inbox);
+            assert_eq!((filter.until, filter.limit), (None, None));
+        }
+        if let Some(ids) = &filter.ids {
+            // What a comparison has named: in the inbox, and nothing besides.
+            assert!(is_query && filter.tags.contains_key(&'p'));
+            assert_eq!((filter.until, filter.limit), (None, Some(ids.len())));
+        }
         match socket.role {
             Role::Inbox if filter.tags.contains_key(&'p') => {
                 let value = filter.to_value();
@@ -128,6 +146,7 @@ fn inbox_filters_are_exact_and_never_ask_since() {
             role => panic!("{role:?} asks nothing"),
         }
     }
+    assert!(compared > 2, "the day was busy");
 }
 
 #[test]

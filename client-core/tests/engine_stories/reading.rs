@@ -82,6 +82,7 @@ fn a_rumor_from_the_future_stands_near_now() {
 #[test]
 fn many_wraps_in_one_second_are_all_read() {
     let mut world = World::with_two(72);
+    world.relay("b").nips = None;
     let bob = world.key_of("bob");
     world.relay("b").page = 2_000;
     for n in 0..700 {
@@ -109,6 +110,7 @@ fn many_wraps_in_one_second_are_all_read() {
 fn a_relay_with_small_pages_is_read_to_the_end() {
     let mut world = World::with_two(73);
     world.relay("b").page = 10;
+    world.relay("b").nips = None;
     let bob = world.key_of("bob");
     for n in 0..95 {
         let rumor = rumor(1, bob, &n.to_string(), START - 1_000 + n, n);
