@@ -7,6 +7,7 @@ mod envelope;
 mod file_cipher;
 mod hostile;
 mod process;
+mod relay;
 mod relay_ingest;
 mod rounds;
 mod send_process;
@@ -22,7 +23,7 @@ struct Part {
     run: fn(&mut Table) -> anyhow::Result<()>,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 8] = [
     Part {
         name: "envelope",
         always: true,
@@ -42,6 +43,21 @@ const PARTS: [Part; 5] = [
         name: "send",
         always: true,
         run: send_process::run,
+    },
+    Part {
+        name: "relay",
+        always: false,
+        run: relay::run,
+    },
+    Part {
+        name: "relay-backlog",
+        always: false,
+        run: relay::backlog::run,
+    },
+    Part {
+        name: "relay-growth",
+        always: false,
+        run: relay::growth::run,
     },
     Part {
         name: "hostile",

@@ -3,6 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -30,7 +34,16 @@ pub struct Server {
 impl Server {
     /// Starts `name run` on a free loopback port with its data in `data`.
     pub fn start(name: &str, data: &Path) -> Result<Self> {
-        let mut child = Command::new(program(name)?)
+        Self::with_config(name, data, None)
+    }
+
+    /// The same with a configuration file.
+    pub fn with_config(name: &str, data: &Path, config: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(program(name)?);
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        let mut child = command
             .args(["--json", "run", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
@@ -56,6 +69,23 @@ impl Server {
         )
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it holds at least so many connections.
+    pub fn wait_for_connections(&self, count: usize) -> Result<()> {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        for _ in 0..600 {
+            if std::fs::read_dir(&folder)?.count() > count {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        anyhow::bail!("{count} connections were not opened in a minute")
+    }
+
     /// A look at its memory, from any thread.
     pub fn memory(&self) -> Memory {
         Memory(format!("/proc/{}/status", self.child.id()))
@@ -77,10 +107,48 @@ pub struct Memory(String);
 impl Memory {
     /// What is resident, file-backed pages included.
     pub fn resident_bytes(&self) -> Result<u64> {
+        Ok(self.kib("VmRSS:")? * 1024)
+    }
+
+    /// What is resident and no file's.
+    pub fn anonymous_kib(&self) -> Result<u64> {
+        self.kib("RssAnon:")
+    }
+
+    fn kib(&self, name: &'static str) -> Result<u64> {
         let status = std::fs::read_to_string(&self.0)?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        Ok(kib.context("VmRSS")?.trim().parse::<u64>()? * 1024)
+        Ok(kib.context(name)?.trim().parse()?)
+    }
+}
+
+/// The most that a look at memory saw, again and again, until it is asked.
+pub struct Peak {
+    stop: Arc<AtomicBool>,
+    watching: JoinHandle<u64>,
+}
+
+impl Peak {
+    /// Begins to look.
+    pub fn watch(look: impl Fn() -> Result<u64> + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let watching = std::thread::spawn(move || {
+            let mut peak = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                peak = peak.max(look().unwrap_or(0));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            peak
+        });
+        Self { stop, watching }
+    }
+
+    /// The most so far.
+    pub fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.watching.join().unwrap_or(u64::MAX)
     }
 }
 

@@ -28,10 +28,15 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The least and the greatest value, as text.
+pub fn range(values: &[f64]) -> String {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+    format!("({low:.2} to {high:.2})")
+}
+
 /// The median of the per-round ratios `above / below`, and their range as text.
 pub fn ratio(above: &[f64], below: &[f64]) -> (f64, String) {
     let ratios: Vec<f64> = above.iter().zip(below).map(|(a, b)| a / b).collect();
-    let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = ratios.iter().copied().fold(0.0, f64::max);
-    (median(&ratios), format!("({low:.2} to {high:.2})"))
+    (median(&ratios), range(&ratios))
 }

@@ -10,13 +10,11 @@ mod throttle;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::process::Server;
+use crate::process::{Peak, Server};
 use crate::table::{Bar, Table};
 use attacks::Attack;
 use honest::{Honest, Latencies};
@@ -43,13 +41,14 @@ pub fn run(table: &mut Table) -> Result<()> {
         rows(table, "undisturbed", &calm, None, "");
         for attack in chosen()? {
             let mut attackers = Attackers::start(attack, &server.url)?;
-            let peak = Peak::watch(&server)?;
+            let memory = server.memory();
+            let peak = Peak::watch(move || memory.resident_bytes());
             let before = server.cpu_seconds()?;
             tokio::time::sleep(Duration::from_millis(500)).await;
             let began = std::time::Instant::now();
             let measured = honest.measure(Duration::from_secs(SECONDS)).await;
             let relay = (server.cpu_seconds()? - before) / (began.elapsed().as_secs_f64() + 0.5);
-            let (report, peak) = (attackers.end()?, peak.end());
+            let (report, peak) = (attackers.end()?, megabytes(peak.end()));
             let mut note = format!("({report}; relay {relay:.2} cores)");
             let latencies = match measured {
                 Ok(latencies) => latencies,
@@ -146,31 +145,6 @@ impl Drop for Attackers {
     }
 }
 
-/// The server's resident memory while something goes on.
-struct Peak {
-    stop: Arc<AtomicBool>,
-    watching: std::thread::JoinHandle<u64>,
-}
-
-impl Peak {
-    fn watch(server: &Server) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, memory) = (stop.clone(), server.memory());
-        let watching = std::thread::spawn(move || {
-            let mut peak = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                peak = peak.max(memory.resident_bytes().unwrap_or(0));
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            peak
-        });
-        Ok(Self { stop, watching })
-    }
-
-    /// In megabytes.
-    fn end(self) -> f64 {
-        self.stop.store(true, Ordering::Relaxed);
-        let bytes = self.watching.join().unwrap_or(u64::MAX);
-        u32::try_from(bytes / 1_000).map_or(f64::INFINITY, f64::from) / 1e3
-    }
+fn megabytes(bytes: u64) -> f64 {
+    u32::try_from(bytes / 1_000).map_or(f64::INFINITY, f64::from) / 1e3
 }
