@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use sotto_relay::config::IndexEngine;
+use sotto_relay::store::keys::Hasher;
 use wire::Event;
 
 use crate::files::{self, holding, traces};
@@ -181,5 +182,67 @@ fn r_gone_4_a_segment_that_is_mostly_dead_is_moved_wiped_and_removed() {
                 .iter()
                 .all(|answer| answer.message.starts_with("blocked:"))
         );
+    }
+}
+
+/// The files of the index that hold what stands in it for an event.
+fn rows_of(folder: &Path, event: &Event) -> Vec<std::path::PathBuf> {
+    let secret = std::fs::read(folder.join("secret")).unwrap();
+    let hasher = Hasher::new(secret.as_slice().try_into().unwrap()).unwrap();
+    // Engines leave out what neighbouring keys have in common.
+    let needle = &hasher.id(&event.id())[4..];
+    holding(&folder.join("index"), needle)
+}
+
+/// They are keyed hashes and times, and go with the next compaction of the index.
+#[test]
+fn r_gone_5_the_index_rows_of_what_is_gone_leave_with_a_compaction() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let (alice, to) = (person(1), person(2));
+        let version = |at: u64| alice.sign(30078, now() - 10 + at, &[&["d", "x"]], "a version");
+        let end = (now() + 1).to_string();
+        let tags: [&[&str]; 2] = [&["p", &to.key().to_hex()], &["expiration", &end]];
+        let vanishing = person(3);
+        let gone = [
+            person(100).wrap(&to, "to be deleted"),
+            person(101).sign(1059, now(), &tags, "to expire"),
+            version(1),
+            vanishing.note("of somebody who vanishes"),
+            person(102).wrap(&vanishing, "for somebody who vanishes"),
+        ];
+        let kept: Vec<Event> = (0..20).map(|n| person(200 + n).wrap(&to, "kept")).collect();
+        let mut opened = files::open(folder.path(), engine);
+        for events in [&gone[..], &kept] {
+            let answers = files::write(&mut opened, events);
+            assert!(answers.iter().all(|answer| answer.accepted), "{answers:?}");
+        }
+        opened.store.close().unwrap();
+        drop(opened);
+        let mut opened = files::open(folder.path(), engine);
+        for event in gone.iter().chain(&kept) {
+            assert!(!rows_of(folder.path(), event).is_empty(), "{engine:?}");
+        }
+        let vanish = vanishing.sign(62, now(), &[&["relay", "ALL_RELAYS"]], "");
+        let takers = [to.deletion(&gone[0]), version(2), vanish];
+        let answers = files::write(&mut opened, &takers);
+        assert!(answers.iter().all(|answer| answer.accepted), "{answers:?}");
+        opened.writer.sweep(now() + 2).unwrap();
+        opened.store.compact_index().unwrap();
+        for event in &gone {
+            let mut holding = rows_of(folder.path(), event);
+            if engine == IndexEngine::Fjall {
+                // It closes its journal when that has 64 MiB, and nothing can ask it to before.
+                holding.retain(|path| path.extension().is_none_or(|end| end != "jnl"));
+            }
+            assert!(
+                holding.is_empty(),
+                "{engine:?}: kind {} in {holding:?}",
+                event.kind()
+            );
+        }
+        for event in &kept {
+            assert!(!rows_of(folder.path(), event).is_empty(), "{engine:?}");
+        }
     }
 }

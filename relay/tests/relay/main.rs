@@ -19,6 +19,7 @@ mod deletion;
 mod erasure;
 mod files;
 mod forwarded;
+mod full;
 mod guard;
 mod limits;
 mod management;

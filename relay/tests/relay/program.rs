@@ -266,15 +266,15 @@ async fn r_full_1_on_a_full_disk_writes_are_refused_and_reads_and_deletions_go_o
 }
 
 /// A file system of a few megabytes of its own; only root can make one.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(pub tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         mount(&["-t", "tmpfs", "-o", "size=6m", "tmpfs", text(folder.path())]).then(|| Self(folder))
     }
 
-    fn grow(&self) {
+    pub fn grow(&self) {
         assert!(mount(&["-o", "remount,size=64m", text(self.0.path())]));
     }
 }
