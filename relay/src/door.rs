@@ -18,7 +18,8 @@ use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::listener::Arrival;
 use crate::server::Shared;
-use crate::{management, nip11};
+use crate::settings::InForce;
+use crate::{management, nip11, page};
 
 /// What a WebSocket reads at a time: an ordinary message. The library's default would cost 128 KiB
 /// per connection.
@@ -72,17 +73,11 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
         };
     }
     let in_force = shared.settings.get();
-    let (content_type, body) = match wants(header::ACCEPT, "application/nostr+json") {
-        true => (
-            "application/nostr+json",
-            nip11::document(&in_force).to_string(),
-        ),
-        false => ("text/plain; charset=utf-8", nip11::page(&in_force.config)),
+    let shown = match wants(header::ACCEPT, "application/nostr+json") {
+        true => document(&in_force),
+        false => page(&in_force, &parts.headers),
     };
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    open_to_pages(response)
+    open_to_pages(shown)
 }
 
 /// Lets a page of any origin read the answer, as NIP-11 asks. A star would not include
@@ -95,11 +90,30 @@ fn open_to_pages(mut response: Response) -> Response {
             "Accept, Authorization, Content-Type, *",
         ),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (header::VARY, "accept"),
     ] {
         let value = HeaderValue::from_static(value);
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// For programs.
+fn document(in_force: &InForce) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/nostr+json")];
+    (headers, nip11::document(in_force).to_string()).into_response()
+}
+
+/// For people. The browser may do nothing with it but show it.
+fn page(in_force: &InForce, request: &HeaderMap) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, page::security_policy()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+    ];
+    (headers, page::page(in_force, request)).into_response()
 }
 
 /// Who opens a WebSocket, as long as it is open.

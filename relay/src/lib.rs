@@ -2,9 +2,9 @@
 //!
 //! An event travels one way through the stages, one file each:
 //!
-//! 1. [`listener`] accepts the connection, [`door`] answers its HTTP request, [`connection`]
-//!    turns the socket into frames; what it makes the relay hold is on its account in the
-//!    [`ledger`].
+//! 1. [`listener`] accepts the connection (over [`tls`], with certificates from files or by
+//!    [`acme`]), [`door`] answers its HTTP request (people get a [`page`]), [`connection`] turns
+//!    the socket into frames; what it makes the relay hold is on its account in the [`ledger`].
 //! 2. [`ingest`] checks the signature on a worker thread and asks [`policy`], which is pure.
 //! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
 //!    synced first, then the index.
@@ -47,6 +47,7 @@ pub mod metrics;
 pub mod model;
 pub mod nip11;
 pub mod outbox;
+pub mod page;
 pub mod pipeline;
 pub mod policy;
 pub mod reconcile;

@@ -75,7 +75,7 @@ impl Settings {
 }
 
 impl InForce {
-    fn new(config: Config, port: u16, roster: Arc<Roster>) -> Self {
+    pub(crate) fn new(config: Config, port: u16, roster: Arc<Roster>) -> Self {
         Self {
             own: OwnUrls::new(&config.urls, port),
             config,

@@ -27,6 +27,7 @@ mod members;
 mod memory;
 mod nips;
 mod operator;
+mod page;
 mod power;
 mod program;
 mod protocol;

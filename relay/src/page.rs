@@ -1,0 +1,410 @@
+//! The page for a person who opens the relay's URL in a browser: what it is, how to connect, what
+//! its rules and limits are. The same facts as in NIP-11, in words.
+//!
+//! One document without scripts and without anything to load; the policy that is sent with it
+//! lets a browser do nothing else. Whatever the operator wrote is escaped.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::HOST;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest as _, Sha256};
+use wire::RelayUrl;
+
+use crate::budget::Rate;
+use crate::config::Tls;
+use crate::nip11;
+use crate::policy::{Rules, WorkOf, Writers};
+use crate::settings::InForce;
+
+const STYLE: &str = include_str!("page/style.css");
+
+/// A sealed envelope. Its colour is the text's.
+const SEAL: &str = "<svg class=\"seal\" viewBox=\"0 0 48 48\" fill=\"none\" stroke=\"currentColor\" \
+     stroke-width=\"2.5\" stroke-linejoin=\"round\" aria-hidden=\"true\">\
+     <rect x=\"4\" y=\"10\" width=\"40\" height=\"29\" rx=\"4\"/>\
+     <path d=\"M5 13l19 14 19-14\"/>\
+     <circle cx=\"24\" cy=\"27\" r=\"6.5\" fill=\"currentColor\"/></svg>";
+
+/// The `Content-Security-Policy` of the page: its own style, by its hash, and nothing else.
+pub fn security_policy() -> String {
+    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The page, as HTML. The request's headers tell under which name the relay was reached, where
+/// the configuration names none.
+pub fn page(in_force: &InForce, headers: &HeaderMap) -> String {
+    let about = in_force.about();
+    let name = match about.name.as_str() {
+        "" => "A relay",
+        name => name,
+    };
+    let mut html = String::with_capacity(16 * 1024);
+    // Writing to a String cannot fail, here and below.
+    let _ = write!(
+        html,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n\
+         <title>{name}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<header>\n{SEAL}\n<h1>{name}</h1>\n",
+        name = escaped(name)
+    );
+    if !about.description.is_empty() {
+        let _ = writeln!(
+            html,
+            "<p class=\"about\">{}</p>",
+            escaped(&about.description)
+        );
+    }
+    html.push_str("</header>\n<main>\n");
+    connecting(&mut html, in_force, headers);
+    promises(&mut html);
+    writing(&mut html, &in_force.config.rules);
+    limits(&mut html, in_force);
+    operator(
+        &mut html,
+        &about.contact,
+        about.pubkey.map(|key| key.to_hex()),
+    );
+    html.push_str("</main>\n");
+    let nips: Vec<String> = nip11::supported_nips(&in_force.config)
+        .iter()
+        .map(|nip| format!("{nip:02}"))
+        .collect();
+    let _ = write!(
+        html,
+        "<footer>\n<p>sotto-relay {version} speaks the Nostr protocol, NIPs {nips}. For programs \
+         the same facts are here as JSON, with <code>Accept: application/nostr+json</code>.</p>\n\
+         </footer>\n</body>\n</html>\n",
+        version = env!("CARGO_PKG_VERSION"),
+        nips = nips.join(", ")
+    );
+    html
+}
+
+fn connecting(html: &mut String, in_force: &InForce, headers: &HeaderMap) {
+    html.push_str("<section class=\"card\" aria-labelledby=\"connect\">\n<h2 id=\"connect\">How to connect</h2>\n");
+    let urls = addresses(in_force, headers);
+    for url in &urls {
+        let _ = writeln!(
+            html,
+            "<p class=\"address\"><code>{}</code></p>",
+            escaped(url.as_str())
+        );
+    }
+    let first = urls.first().map_or("wss://…", RelayUrl::as_str);
+    let _ = write!(
+        html,
+        "<p>This is where a messenger picks up your mail; there is nothing to see in a browser. \
+         Give the address above to your app as an inbox relay.</p>\n\
+         <ul>\n<li>With Sotto: <code>sotto init --relay {first}</code></li>\n\
+         <li>With another app for private messages (NIP-17): add it to your list of relays for \
+         direct messages.</li>\n</ul>\n</section>\n",
+        first = escaped(first)
+    );
+}
+
+/// What clients connect to: as configured, or as this very request did.
+fn addresses(in_force: &InForce, headers: &HeaderMap) -> Vec<RelayUrl> {
+    if !in_force.config.urls.is_empty() {
+        return in_force.config.urls.clone();
+    }
+    let scheme = match in_force.config.tls {
+        Tls::Off => "ws",
+        Tls::Files { .. } | Tls::Acme(_) => "wss",
+    };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.and_then(|host| RelayUrl::parse(&format!("{scheme}://{host}")).ok())
+        .into_iter()
+        .collect()
+}
+
+fn promises(html: &mut String) {
+    html.push_str(
+        "<section aria-labelledby=\"promises\">\n<h2 id=\"promises\">What it does</h2>\n<ul>\n\
+         <li>Messages arrive sealed: neither the relay nor its operator can read them, or tell who \
+         wrote them.</li>\n\
+         <li>A sealed message is handed to the key that it is addressed to, once that key has \
+         proven itself, and to nobody else.</li>\n\
+         <li>What was acknowledged is on the disk.</li>\n\
+         <li>What is deleted, or has reached its end, is overwritten, not only hidden.</li>\n\
+         </ul>\n</section>\n",
+    );
+}
+
+fn writing(html: &mut String, rules: &Rules) {
+    html.push_str(
+        "<section aria-labelledby=\"writing\">\n<h2 id=\"writing\">Who may write</h2>\n<ul>\n",
+    );
+    let mut rule = |text: String| {
+        let _ = writeln!(html, "<li>{text}</li>");
+    };
+    match rules.writers {
+        Writers::Anybody => rule("Everybody.".to_owned()),
+        Writers::Members(_) => {
+            rule("Its members, once they have proven their key.".to_owned());
+            rule("Everybody who writes a sealed message to a member.".to_owned());
+        }
+        Writers::Recipients(_) => {
+            rule("Everybody who writes a sealed message to a listed key.".to_owned());
+            rule("Listed keys, what they signed themselves.".to_owned());
+        }
+    }
+    if let Some(kinds) = &rules.kinds {
+        let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        rule(format!(
+            "Only events of these kinds: {}. Deletions are always taken.",
+            kinds.join(", ")
+        ));
+    }
+    if let Some(work) = rules.work {
+        let of = match work.of {
+            WorkOf::AnonymousWraps => "Sealed messages of senders who have proven no key",
+            WorkOf::Everything => "Everything but deletions",
+        };
+        rule(format!(
+            "{of} must carry {} bits of work (NIP-13).",
+            work.bits
+        ));
+    }
+    let age = rules
+        .wrap_past
+        .map_or("may have any age".to_owned(), |past| {
+            format!("may be up to {} old", span(past))
+        });
+    rule(format!(
+        "Sealed messages {age}; nothing may be dated more than {} ahead.",
+        span(rules.future)
+    ));
+    html.push_str("</ul>\n</section>\n");
+}
+
+fn limits(html: &mut String, in_force: &InForce) {
+    let rules = &in_force.config.rules;
+    let limits = &in_force.config.limits;
+    html.push_str(
+        "<section aria-labelledby=\"limits\">\n<h2 id=\"limits\">Limits</h2>\n<table>\n\
+         <caption>For one connection, where nothing else is said.</caption>\n<tbody>\n",
+    );
+    let mut row = |what: &str, value: String| {
+        let _ = writeln!(
+            html,
+            "<tr><th scope=\"row\">{what}</th><td>{value}</td></tr>"
+        );
+    };
+    row("Largest event", size(as_u64(rules.event_bytes)));
+    row("Largest message", size(as_u64(wire::limits::FRAME_BYTES)));
+    if let Some(count) = rules.wraps_per_recipient {
+        row("Sealed messages that wait for one recipient", number(count));
+    }
+    if let Some(bytes) = rules.bytes_per_recipient {
+        row("Their size together", size(bytes));
+    }
+    row("Subscriptions", number(as_u64(limits.subscriptions)));
+    row(
+        "Filters of a subscription",
+        number(as_u64(wire::limits::FILTERS)),
+    );
+    row(
+        "Stored events for one filter",
+        number(as_u64(limits.events_per_filter)),
+    );
+    row(
+        "Events that are counted",
+        number(as_u64(limits.counted_events)),
+    );
+    row(
+        "Events that are reconciled",
+        number(as_u64(limits.reconciled_events)),
+    );
+    row("Attempts to prove a key", number(as_u64(limits.auth_tries)));
+    row(
+        "Connections from one address",
+        number(as_u64(limits.connections_per_address)),
+    );
+    if let Some(rate) = limits.events_per_address {
+        row("Events from one address", per(rate, number));
+    }
+    if let Some(rate) = limits.bytes_per_address {
+        row("Bytes from one address", per(rate, size));
+    }
+    html.push_str("</tbody>\n</table>\n</section>\n");
+}
+
+fn operator(html: &mut String, contact: &str, pubkey: Option<String>) {
+    if contact.is_empty() && pubkey.is_none() {
+        return;
+    }
+    html.push_str(
+        "<section aria-labelledby=\"operator\">\n<h2 id=\"operator\">Who runs it</h2>\n<dl>\n",
+    );
+    if !contact.is_empty() {
+        let text = escaped(contact);
+        let is_link = ["mailto:", "https://"]
+            .iter()
+            .any(|scheme| contact.starts_with(scheme));
+        let shown = escaped(contact.strip_prefix("mailto:").unwrap_or(contact));
+        let _ = match is_link {
+            true => writeln!(
+                html,
+                "<dt>Contact</dt><dd><a href=\"{text}\" rel=\"noreferrer\">{shown}</a></dd>"
+            ),
+            false => writeln!(html, "<dt>Contact</dt><dd>{text}</dd>"),
+        };
+    }
+    if let Some(key) = pubkey {
+        let _ = writeln!(html, "<dt>Key</dt><dd><code>{key}</code></dd>");
+    }
+    html.push_str("</dl>\n</section>\n");
+}
+
+/// Text that is only text, in an element or an attribute.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// `5,000`
+fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `80 KiB`, rounded down to a tenth.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
+    let mut unit = 0;
+    let mut tenths = bytes.saturating_mul(10);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1_024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    match tenths % 10 {
+        0 => format!("{} {name}", number(tenths / 10)),
+        tenth => format!("{}.{tenth} {name}", number(tenths / 10)),
+    }
+}
+
+/// `2 days 15 minutes`
+fn span(seconds: u64) -> String {
+    let parts = [
+        (seconds / 86_400, "day"),
+        (seconds / 3_600 % 24, "hour"),
+        (seconds / 60 % 60, "minute"),
+        (seconds % 60, "second"),
+    ];
+    let words: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count} {unit}{}", if count == 1 { "" } else { "s" }))
+        .collect();
+    match words.is_empty() {
+        true => "0 seconds".to_owned(),
+        false => words.join(" "),
+    }
+}
+
+/// `600 a minute`
+fn per(rate: Rate, shown: fn(u64) -> String) -> String {
+    let unit = match Duration::from_secs(rate.seconds).as_secs() {
+        60 => "a minute".to_owned(),
+        3_600 => "an hour".to_owned(),
+        86_400 => "a day".to_owned(),
+        seconds => format!("in {}", span(seconds)),
+    };
+    format!("{} {unit}", shown(rate.count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn in_force(config: Config) -> InForce {
+        InForce::new(config, 7447, std::sync::Arc::default())
+    }
+
+    #[test]
+    fn what_the_operator_wrote_is_text() {
+        let mut config = Config::in_memory();
+        let nasty = "\"'><script>alert(1)</script>&amp;";
+        config.about.name = nasty.to_owned();
+        config.about.description = nasty.to_owned();
+        config.about.contact = format!("https://{nasty}");
+        let html = page(&in_force(config.clone()), &HeaderMap::new());
+        assert!(!html.contains("<script"), "{html}");
+        assert!(!html.contains("'>"), "{html}");
+        assert!(html.contains("&quot;&#39;&gt;&lt;script&gt;"));
+        // No other scheme becomes a link.
+        config.about.contact = "javascript:alert(1)".to_owned();
+        let html = page(&in_force(config), &HeaderMap::new());
+        assert!(!html.contains("href=\"javascript"), "{html}");
+    }
+
+    #[test]
+    fn a_name_in_the_request_is_shown_only_if_it_is_one() {
+        let shown = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            page(&in_force(Config::in_memory()), &headers)
+        };
+        assert!(shown("relay.example:7447").contains("<code>ws://relay.example:7447"));
+        let html = shown("x\"><img src=y>");
+        assert!(!html.contains("<img"), "{html}");
+        assert!(!html.contains("class=\"address\""), "{html}");
+    }
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!(
+            (number(0), number(999), number(1_000_000)),
+            ("0".into(), "999".into(), "1,000,000".into())
+        );
+        assert_eq!(
+            (size(81_920), size(500), size(1_536)),
+            ("80 KiB".into(), "500 bytes".into(), "1.5 KiB".into())
+        );
+        assert_eq!(size(8 * 1024 * 1024 * 1024), "8 GiB");
+        assert_eq!(span(2 * 86_400 + 15 * 60), "2 days 15 minutes");
+        assert_eq!(
+            (span(0), span(3_601)),
+            ("0 seconds".into(), "1 hour 1 second".into())
+        );
+        let rate = Rate {
+            count: 600,
+            seconds: 60,
+            burst: 3_000,
+        };
+        assert_eq!(per(rate, number), "600 a minute");
+    }
+}
