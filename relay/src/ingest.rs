@@ -113,7 +113,8 @@ struct Checked {
 }
 
 enum Command {
-    Write(Checked),
+    /// What one checker had at once.
+    Write(Vec<Checked>),
     Maintain(oneshot::Sender<Result<usize, StoreError>>),
     Erase(Vec<EventId>, oneshot::Sender<Result<usize, StoreError>>),
 }
@@ -147,8 +148,14 @@ impl Ingest {
                 lanes::step_between();
                 while let Some(jobs) = queue.take() {
                     let in_force = settings.get();
-                    for job in jobs {
-                        check(job, &in_force, &metrics, &commands);
+                    let checked = jobs
+                        .into_iter()
+                        .filter_map(|job| check(job, &in_force, &metrics))
+                        .collect::<Vec<_>>();
+                    // Together, so that the writer is woken once for them. Fails only while the
+                    // relay stops; the events are then not acknowledged.
+                    if !checked.is_empty() {
+                        let _ = commands.send(Command::Write(checked));
                     }
                 }
                 true
@@ -160,6 +167,9 @@ impl Ingest {
             );
         }
         let body = move || {
+            // With the checkers: ahead of them it would be woken for each of their events, and its
+            // batches would stay small however much there is to do.
+            lanes::step_between();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 write(writer, &live, &settings, &metrics, &inbox);
             }));
@@ -232,7 +242,8 @@ impl From<Refusal> for No {
     }
 }
 
-fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sender<Command>) {
+/// What is to be written of it; everything else is answered here.
+fn check(job: Job, in_force: &InForce, metrics: &Metrics) -> Option<Checked> {
     let Job {
         event,
         auth,
@@ -269,14 +280,12 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sende
     });
     match (purpose, outcome) {
         (Purpose::Publish { outbox, permits }, Ok(Ok((event, verdict)))) => {
-            let checked = Checked {
+            return Some(Checked {
                 event,
                 verdict,
                 outbox,
                 permits,
-            };
-            // Fails only while the relay stops; the event is then not acknowledged.
-            let _ = commands.send(Command::Write(checked));
+            });
         }
         (Purpose::Publish { outbox, permits }, Err(No(why, message))) => {
             metrics.refused.add(&why);
@@ -294,6 +303,7 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics, commands: &mpsc::Sende
         // Each purpose makes its own kind of outcome above.
         (Purpose::Publish { .. }, Ok(Err(_))) | (Purpose::Authenticate { .. }, Ok(Ok(_))) => {}
     }
+    None
 }
 
 /// The writer thread: all that has queued, one commit, the subscribers, then the answers.
@@ -311,11 +321,14 @@ fn write(
         let mut senders = Vec::new();
         let mut maintain = None;
         let mut erase = Vec::new();
-        for command in std::iter::once(first).chain(inbox.try_iter()).take(BATCH) {
+        let commands = std::iter::once(first).chain(inbox.try_iter());
+        for command in commands.take(BATCH / CHECK_BATCH) {
             match command {
                 Command::Write(checked) => {
-                    jobs.push((checked.event, checked.verdict));
-                    senders.push((checked.outbox, checked.permits));
+                    for checked in checked {
+                        jobs.push((checked.event, checked.verdict));
+                        senders.push((checked.outbox, checked.permits));
+                    }
                 }
                 Command::Maintain(reply) => maintain = Some(reply),
                 Command::Erase(ids, reply) => erase.push((ids, reply)),
