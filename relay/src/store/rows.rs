@@ -1,6 +1,6 @@
 //! Changes to the index that are not applied yet, seen as if they were.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use wire::{Event, kinds};
@@ -13,7 +13,8 @@ use crate::policy;
 /// An overlay over an index.
 pub(super) struct Rows<'i> {
     index: &'i dyn Index,
-    changed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// By key alone: an event looks a handful up and writes a handful, and no order is needed.
+    changed: HashMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 /// Orders the versions of an address: the newest counts, and of two of one second the lower id.
@@ -25,7 +26,7 @@ impl<'i> Rows<'i> {
     pub(super) fn new(index: &'i dyn Index) -> Self {
         Self {
             index,
-            changed: BTreeMap::new(),
+            changed: HashMap::new(),
         }
     }
 
@@ -64,10 +65,9 @@ impl<'i> Rows<'i> {
         }
         let mut found: Vec<Vec<u8>> = self
             .changed
-            .range(from.to_vec()..to.to_vec())
-            .filter(|(_, value)| value.is_some())
+            .iter()
+            .filter(|(key, value)| value.is_some() && (from..to).contains(&key.as_slice()))
             .map(|(key, _)| key.clone())
-            .take(max)
             .collect();
         let mut taken = 0;
         self.index.scan(from, to, &mut |key, _| {
