@@ -9,13 +9,17 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use wire::{Filter, Reason, RelayUrl, kinds};
+use sotto_relay::tls::validity_of;
+use wire::relay_url::Reach;
+use wire::{Filter, Reason, RelayUrl, Tag, kinds};
 
-use super::peer::{Key, Peer, dial, now, shown, within};
+use super::peer::{Key, Peer, certificate, dial, now, shown, within};
 use super::{Failure, Say, Word};
 
 /// Bytes of a NIP-11 document that are read.
 const DOCUMENT_BYTES: usize = 64 * 1024;
+/// Bytes of the largest event that is tried.
+const LARGEST_TRIED: usize = 1024 * 1024;
 
 /// Runs every check; 0 all well, 3 unreachable, 5 something failed.
 pub fn check(say: &Say, url: &str, timeout: Duration) -> Result<ExitCode, Failure> {
@@ -28,7 +32,15 @@ pub fn check(say: &Say, url: &str, timeout: Duration) -> Result<ExitCode, Failur
     let checks: Vec<Value> = report
         .0
         .iter()
-        .map(|check| json!({"name": check.name, "ok": check.ok, "detail": check.detail}))
+        .map(|check| {
+            let Check {
+                name,
+                ok,
+                detail,
+                fix,
+            } = check;
+            json!({"name": name, "ok": ok, "detail": detail, "fix": fix})
+        })
         .collect();
     let object = json!({
         "schema": "sotto.relay/1",
@@ -41,7 +53,11 @@ pub fn check(say: &Say, url: &str, timeout: Duration) -> Result<ExitCode, Failur
         .iter()
         .map(|check| {
             let mark = if check.ok { "ok  " } else { "FAIL" };
-            format!("{mark} {}: {}", check.name, check.detail)
+            let fix = match check.fix {
+                "" => String::new(),
+                fix => format!("\n     fix: {fix}"),
+            };
+            format!("{mark} {}: {}{fix}", check.name, check.detail)
         })
         .collect();
     say.out(&object, &lines.join("\n"));
@@ -58,6 +74,8 @@ struct Check {
     name: &'static str,
     ok: bool,
     detail: String,
+    /// What the operator can do; empty where all is well.
+    fix: &'static str,
 }
 
 struct Report(Vec<Check>);
@@ -71,6 +89,7 @@ impl Report {
         let unreachable = |why: String| Failure::new(Word::Unreachable, why);
         let first = Peer::connect(url, timeout).await.map_err(unreachable)?;
         report.add("reachable", Ok("a WebSocket opens".to_owned()));
+        report.add("tls", tls(url, timeout).await);
         report.add("information", information(url, timeout).await);
         report.add(
             "challenge",
@@ -82,6 +101,7 @@ impl Report {
         drop(first);
         report.add("auth_wall", auth_wall(url, timeout).await);
         report.add("delivery", delivery(url, timeout).await);
+        report.add("limits", limits(url, timeout).await);
         report.add("window", window(url, timeout).await);
         report.add("expiry", expiry(url, timeout).await);
         report.add(
@@ -98,7 +118,102 @@ impl Report {
     fn add(&mut self, name: &'static str, found: Found) {
         let ok = found.is_ok();
         let detail = found.unwrap_or_else(|why| why);
-        self.0.push(Check { name, ok, detail });
+        let fix = if ok { "" } else { fix(name) };
+        self.0.push(Check {
+            name,
+            ok,
+            detail,
+            fix,
+        });
+    }
+}
+
+/// What to do where a check fails: first for this relay, then for others.
+fn fix(name: &str) -> &'static str {
+    match name {
+        "tls" => {
+            "set [tls] certificate and key, or [acme] domains, or put a proxy with a fresh certificate in front; after a renewal send SIGHUP"
+        }
+        "information" => {
+            "let the proxy pass the Accept header on, and run a relay that lists its NIPs (NIP-11)"
+        }
+        "challenge" => "turn NIP-42 on; behind a proxy, pass messages on from the start",
+        "auth_wall" => {
+            "guard kinds 4, 1059 and 21059: close subscriptions to them with auth-required until AUTH"
+        }
+        "delivery" => {
+            "list the relay's public URL in server.public_urls, allow wraps from strangers, and serve a wrap to its p key alone"
+        }
+        "limits" => "state in NIP-11 what is enforced, and enforce what is stated",
+        "window" => {
+            "set policy.wrap_past_s to 173700 and policy.future_s to 900, and the machine's clock by NTP"
+        }
+        "expiry" => {
+            "follow NIP-40: refuse what has expired and hide it from its second on; set the clock by NTP"
+        }
+        "deletion_by_sender" => {
+            "follow NIP-09 for kind 1059, from one-time keys too, and keep what was deleted away"
+        }
+        "deletion_by_recipient" => {
+            "follow NIP-59: let the p key of a wrap delete it, and keep it away"
+        }
+        _ => "",
+    }
+}
+
+/// Days that a certificate should still be good; authorities' shortest are renewed before.
+const DAYS_LEFT: u64 = 2;
+
+/// The connection is encrypted, and its certificate does not run out before somebody notices.
+async fn tls(url: &RelayUrl, timeout: Duration) -> Found {
+    if !url.is_secure() {
+        return match url.reach() {
+            Reach::Loopback => Ok("not encrypted, on this machine".to_owned()),
+            _ => Err("the connection is not encrypted: clients insist on wss://".to_owned()),
+        };
+    }
+    let certificate = within(timeout, certificate(url)).await?;
+    let validity = validity_of(&certificate).map_err(|error| error.to_string())?;
+    let days = validity.until.saturating_sub(now()) / 86_400;
+    match days < DAYS_LEFT {
+        true => Err(format!("the certificate is good for {days} days only")),
+        false => Ok(format!(
+            "encrypted; the certificate is good for {days} days"
+        )),
+    }
+}
+
+/// What the document says of the largest event holds.
+async fn limits(url: &RelayUrl, timeout: Duration) -> Found {
+    let document = document(url, timeout).await?;
+    let limit = |name| {
+        document
+            .pointer(&format!("/limitation/{name}"))
+            .and_then(Value::as_u64)
+    };
+    let (Some(content), Some(_), Some(_)) = (
+        limit("max_content_length"),
+        limit("max_message_length"),
+        limit("max_subscriptions"),
+    ) else {
+        return Err("the information document does not tell the limits".to_owned());
+    };
+    let (sender, recipient) = (Key::fresh()?, Key::fresh()?);
+    let size = usize::try_from(content)
+        .unwrap_or(usize::MAX)
+        .saturating_add(2_048);
+    if size > LARGEST_TRIED {
+        return Err(format!("events of {content} bytes are said to be taken"));
+    }
+    let tags = vec![Tag::new(["p".to_owned(), recipient.public().to_hex()])];
+    let large = sender.sign(kinds::WRAP, now(), tags, &"x".repeat(size));
+    let mut peer = Peer::connect(url, timeout).await?;
+    match peer.publish(&large).await {
+        Ok(Ok(())) => {
+            let _ = peer.publish(&sender.deletion(&large)).await;
+            Err("an event above the stated limit is accepted".to_owned())
+        }
+        Ok(Err(_)) | Err(_) => Ok("an event above the stated limit is refused".to_owned()),
     }
 }
 
@@ -239,7 +354,7 @@ async fn deletion(url: &RelayUrl, timeout: Duration, by: Deleter) -> Found {
 }
 
 /// The relay information document (NIP-11).
-async fn information(url: &RelayUrl, timeout: Duration) -> Found {
+async fn document(url: &RelayUrl, timeout: Duration) -> Result<Value, String> {
     let fetch = async {
         let stream = dial(url).await?;
         let failed = |_| "the HTTP request failed".to_owned();
@@ -263,7 +378,12 @@ async fn information(url: &RelayUrl, timeout: Duration) -> Found {
             .to_bytes();
         serde_json::from_slice::<Value>(&bytes).map_err(|_| "no NIP-11 document".to_owned())
     };
-    let document = within(timeout, fetch).await?;
+    within(timeout, fetch).await
+}
+
+/// The document lists what private messages need.
+async fn information(url: &RelayUrl, timeout: Duration) -> Found {
+    let document = document(url, timeout).await?;
     let supported: Vec<u64> = document
         .get("supported_nips")
         .and_then(Value::as_array)

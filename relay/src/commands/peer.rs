@@ -1,6 +1,5 @@
 //! A client with a key of its own, for `check`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use secp256k1::{Keypair, SECP256K1, SecretKey};
 use sotto_relay::config::Clock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{
@@ -82,21 +82,36 @@ pub async fn dial(url: &RelayUrl) -> Result<Box<dyn Stream>, String> {
     if !url.is_secure() {
         return Ok(Box::new(stream));
     }
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(bare).map_err(|error| error.to_string())?;
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+    let stream = secure(url, bare, stream).await?;
+    Ok(Box::new(stream))
+}
+
+async fn secure(
+    url: &RelayUrl,
+    host: String,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, String> {
+    let config = sotto_relay::tls::client(None).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+    tokio_rustls::TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(|error| format!("{url}: TLS failed: {error}"))?;
-    Ok(Box::new(stream))
+        .map_err(|error| format!("{url}: TLS failed: {error}"))
+}
+
+/// The certificate that the server shows, in DER.
+pub async fn certificate(url: &RelayUrl) -> Result<Vec<u8>, String> {
+    let host = url.host();
+    let bare = host.trim_matches(['[', ']']).to_owned();
+    let stream = TcpStream::connect((bare.as_str(), url.port()))
+        .await
+        .map_err(|error| format!("{url}: {error}"))?;
+    let stream = secure(url, bare, stream).await?;
+    let chain = stream.get_ref().1.peer_certificates();
+    let first = chain.and_then(|chain| chain.first());
+    first
+        .map(|certificate| certificate.to_vec())
+        .ok_or_else(|| "the server shows no certificate".to_owned())
 }
 
 /// A connection to the relay.

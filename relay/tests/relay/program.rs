@@ -212,6 +212,11 @@ async fn r_prog_7_check_passes_on_this_relay_and_names_what_fails() {
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{object}");
     assert_eq!(object["ok"], true);
+    let checks = object["checks"].as_array().unwrap();
+    for name in ["tls", "auth_wall", "limits", "window", "expiry"] {
+        assert!(checks.iter().any(|check| check["name"] == name), "{name}");
+    }
+    assert!(checks.iter().all(|check| check["fix"] == ""));
     relay.stop().await.unwrap();
 
     let mut config = Config::in_memory();
@@ -229,6 +234,17 @@ async fn r_prog_7_check_passes_on_this_relay_and_names_what_fails() {
     assert_eq!(
         failed.map(|check| &check["name"]).collect::<Vec<_>>(),
         ["window"]
+    );
+    let checks = object["checks"].as_array().unwrap();
+    let window = checks
+        .iter()
+        .find(|check| check["name"] == "window")
+        .unwrap();
+    assert!(
+        window["fix"]
+            .as_str()
+            .unwrap()
+            .contains("policy.wrap_past_s")
     );
     relay.stop().await.unwrap();
 
