@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use client_core::{Origin, RelayUrl};
+use client_core::{NamedRelay, Origin, RelayUrl};
 
 pub use global::Global;
 
@@ -96,9 +96,9 @@ pub struct Init {
     /// What you call yourself in invites
     #[arg(long, value_name = "NAME", value_parser = parse::name)]
     pub name: Option<String>,
-    /// An inbox relay: where messages to you wait (may be repeated)
-    #[arg(long, value_name = "URL", value_parser = parse::relay)]
-    pub relay: Vec<RelayUrl>,
+    /// An inbox relay: where messages to you wait; an invitation to one is URL#CODE (may be repeated)
+    #[arg(long, value_name = "URL", value_parser = parse::named_relay)]
+    pub relay: Vec<NamedRelay>,
     /// A file server: where your files wait, encrypted (may be repeated)
     #[arg(long, value_name = "URL", value_parser = parse::file_server)]
     pub file_server: Vec<Origin>,
@@ -229,9 +229,9 @@ pub enum Circle {
         /// Its name
         #[arg(value_parser = parse::name)]
         name: String,
-        /// An inbox relay of its own (may be repeated)
-        #[arg(long, value_name = "URL", required = true, value_parser = parse::relay)]
-        relay: Vec<RelayUrl>,
+        /// An inbox relay of its own; an invitation to one is URL#CODE (may be repeated)
+        #[arg(long, value_name = "URL", required = true, value_parser = parse::named_relay)]
+        relay: Vec<NamedRelay>,
         /// A file server of its own (may be repeated)
         #[arg(long, value_name = "URL", value_parser = parse::file_server)]
         file_server: Vec<Origin>,
@@ -375,9 +375,9 @@ pub enum File {
 pub enum Relay {
     /// Add an inbox relay and tell the others
     Add {
-        /// Its URL: wss://HOST
-        #[arg(value_parser = parse::relay)]
-        url: RelayUrl,
+        /// Its URL: wss://HOST, or wss://HOST#CODE to join it with an invite
+        #[arg(value_parser = parse::named_relay)]
+        url: NamedRelay,
     },
     /// List them
     List,

@@ -27,4 +27,4 @@ pub mod view;
 pub use crypto::SecretText;
 pub use error::{Error, ErrorWord, Result};
 pub use wire::relay_url::Origin;
-pub use wire::{Link, PublicKey, RelayUrl, limits};
+pub use wire::{InviteCode, Link, NamedRelay, PublicKey, RelayUrl, limits};

@@ -512,6 +512,7 @@ async fn a_second_circle_stays_apart_and_a_restore_finds_both() {
     let work = NewCircle {
         name: "work".to_owned(),
         relays: vec![second.url().parse().unwrap()],
+        invites: Vec::new(),
         file_servers: vec![world.files()],
         expire_s: Some(3_600),
     };
@@ -526,6 +527,7 @@ async fn a_second_circle_stays_apart_and_a_restore_finds_both() {
     let bare = NewCircle {
         name: "bare".to_owned(),
         relays: Vec::new(),
+        invites: Vec::new(),
         file_servers: Vec::new(),
         expire_s: None,
     };

@@ -391,7 +391,7 @@ pub fn check_auth(
         return Err(Refusal::AuthTime);
     }
     if law.roster.is_banned(&event.pubkey()) {
-        return Err(Refusal::Banned);
+        return Err(Refusal::AuthBanned);
     }
     Ok(event.pubkey())
 }

@@ -7,6 +7,7 @@ fn work(relay: &e2e::world::RelayPlace) -> NewCircle {
     NewCircle {
         name: "work".into(),
         relays: vec![relay.url()],
+        invites: Vec::new(),
         file_servers: Vec::new(),
         expire_s: None,
     }

@@ -269,6 +269,7 @@ async fn two_circles_share_nothing_that_a_relay_could_match() {
     let work = NewCircle {
         name: "work".into(),
         relays: vec![relay.url()],
+        invites: Vec::new(),
         file_servers: vec![files.origin()],
         expire_s: None,
     };

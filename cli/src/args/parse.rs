@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client_core::{Link, Origin, RelayUrl, limits};
+use client_core::{Link, NamedRelay, Origin, RelayUrl, limits};
 
 /// `10s`, `1h30m`, `500ms`, `7d`, `2w`: whole numbers with units, added up.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -60,6 +60,19 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
 /// The URL of a relay.
 pub fn relay(text: &str) -> Result<RelayUrl, String> {
     RelayUrl::parse(text).map_err(|error| format!("{error}: ws://HOST[:PORT] or wss://HOST"))
+}
+
+/// The URL of a relay, and the code behind `#` that lets one join it.
+pub fn named_relay(text: &str) -> Result<NamedRelay, String> {
+    let named = NamedRelay::parse(text);
+    named.map_err(
+        |error| match relay(text.split('#').next().unwrap_or_default()) {
+            Err(error) => error,
+            Ok(_) => format!(
+                "{error}: an invitation is the URL, # and the code, as the operator gave it"
+            ),
+        },
+    )
 }
 
 /// The origin of a file server.

@@ -3,6 +3,7 @@
 use client_core::client::{NewCircle, Outcome};
 
 use crate::args::Circle;
+use crate::commands::init::relays_and_invites;
 use crate::context::{Context, Ended};
 
 pub async fn run(context: &mut Context, command: Circle) -> Ended {
@@ -14,10 +15,12 @@ pub async fn run(context: &mut Context, command: Circle) -> Ended {
             file_server,
             expire,
         } => {
+            let (relays, invites) = relays_and_invites(relay);
             let outcome = client
                 .create_circle(NewCircle {
                     name,
-                    relays: relay,
+                    relays,
+                    invites,
                     file_servers: file_server,
                     expire_s: expire,
                 })

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use client_core::client::{InitOptions, Protection, UnlockWith, WordCount};
-use client_core::{Error, ErrorWord, Result, SecretText};
+use client_core::{Error, ErrorWord, InviteCode, NamedRelay, RelayUrl, Result, SecretText};
 
 use crate::args::{Init, Words};
 use crate::context::{Context, Ended};
@@ -51,9 +51,11 @@ pub async fn run(context: &mut Context, args: Init) -> Ended {
 
 /// What the front door needs to know.
 pub(crate) fn options(args: Init, restore: Option<SecretText>) -> InitOptions {
+    let (relays, invites) = relays_and_invites(args.relay);
     InitOptions {
         name: args.name,
-        relays: args.relay,
+        relays,
+        invites,
         file_servers: args.file_server,
         words: match args.words {
             Words::Twelve => WordCount::Twelve,
@@ -63,6 +65,18 @@ pub(crate) fn options(args: Init, restore: Option<SecretText>) -> InitOptions {
         show_words: args.show_words,
         ..InitOptions::default()
     }
+}
+
+/// Relays as somebody named them: their URLs, and the codes that came with some.
+pub(crate) fn relays_and_invites(
+    named: Vec<NamedRelay>,
+) -> (Vec<RelayUrl>, Vec<(RelayUrl, InviteCode)>) {
+    let relays = named.iter().map(|relay| relay.url.clone()).collect();
+    let invites = named
+        .into_iter()
+        .filter_map(|relay| Some((relay.url, relay.code?)))
+        .collect();
+    (relays, invites)
 }
 
 /// What will open the new account: as the options say, or else a PIN that is asked for.

@@ -14,7 +14,10 @@ pub async fn run(context: &mut Context, command: Relay) -> Ended {
             let views = client.relays()?.into_iter().map(RelayServer).collect();
             return context.end_list(client, Outcome::done(views)).await;
         }
-        Relay::Add { url } => client.add_relay(url).await?,
+        Relay::Add { url } => match url.code {
+            Some(code) => client.join_relay(url.url, code).await?,
+            None => client.add_relay(url.url).await?,
+        },
         Relay::Remove { url } => client.remove_relay(&url).await?,
         Relay::Check { url } => client.check_relay(&url).await?,
     };

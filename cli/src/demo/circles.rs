@@ -15,6 +15,7 @@ pub async fn play(stage: &mut Stage, show: &mut Transcript<'_>) -> Result<()> {
     let circle = NewCircle {
         name: "work".to_owned(),
         relays: vec![stage.work_relay.clone()],
+        invites: Vec::new(),
         file_servers: Vec::new(),
         expire_s: None,
     };

@@ -17,6 +17,7 @@ mod corpus;
 mod damage;
 mod files;
 mod hostile;
+mod invitations;
 mod messages;
 mod offline;
 mod pins;

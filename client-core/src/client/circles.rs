@@ -95,7 +95,7 @@ impl Client {
             Some(&circle.name),
             self.settings.clone(),
         )?;
-        let error = made.announce(false).await?;
+        let error = made.announce(&circle.invites, false).await?;
         let value = made.circle(None)?;
         made.close().await;
         Ok(Outcome { value, error })

@@ -62,7 +62,7 @@ impl Home {
         self.make(&unlock, &options, &seed, settings, &mut *rng)?;
         let mut client = self.open(unlock, None, settings)?;
         let restored = words.is_some();
-        let error = client.announce(restored).await?;
+        let error = client.announce(&options.invites, restored).await?;
         let shown = options.show_words.then(|| seed.expose_secret_words());
         let view = AccountView {
             words: shown.map(|words: SecretText| words.expose_secret().to_owned()),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crypto::{Argon2Params, SecretText, WordCount};
 use rand::CryptoRng;
 use rand::rngs::SysRng;
-use wire::RelayUrl;
 use wire::relay_url::Origin;
+use wire::{InviteCode, RelayUrl};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
@@ -66,6 +66,8 @@ pub struct InitOptions {
     pub name: Option<String>,
     /// Inbox relays of the circle `personal`; may be none, to be added later.
     pub relays: Vec<RelayUrl>,
+    /// Codes that let the account join some of those relays.
+    pub invites: Vec<(RelayUrl, InviteCode)>,
     /// File servers of the circle `personal`.
     pub file_servers: Vec<Origin>,
     /// How many words a new seed has.
@@ -259,6 +261,8 @@ pub struct NewCircle {
     pub name: String,
     /// Its own inbox relays; at least one.
     pub relays: Vec<RelayUrl>,
+    /// Codes that let the circle's account join some of them.
+    pub invites: Vec<(RelayUrl, InviteCode)>,
     /// Its own file servers.
     pub file_servers: Vec<Origin>,
     /// How long its messages live, seconds.

@@ -1,7 +1,7 @@
 //! Verbs about the circle's own relays and file servers.
 
-use wire::RelayUrl;
 use wire::relay_url::Origin;
+use wire::{InviteCode, RelayUrl};
 
 use super::bound::{Client, Driven, texts};
 use super::circles::shared_warning;
@@ -32,6 +32,24 @@ impl Client {
         self.warn_of_others(url.as_str(), |row| texts(&row.relays))?;
         let view = view(&url);
         relays.push(url);
+        let error = self.set_servers(relays, file_servers).await?;
+        Ok(Outcome { value: view, error })
+    }
+
+    /// Joins an inbox relay with an invite code, adds it where it is not there yet, and publishes
+    /// the list. `refused` where the relay does not take the code.
+    pub async fn join_relay(
+        &mut self,
+        url: RelayUrl,
+        code: InviteCode,
+    ) -> Result<Outcome<ServerView>> {
+        let (mut relays, file_servers) = self.servers()?;
+        let view = view(&url);
+        if !relays.contains(&url) {
+            self.warn_of_others(url.as_str(), |row| texts(&row.relays))?;
+            relays.push(url.clone());
+        }
+        self.keep_invites(&[(url, code)])?;
         let error = self.set_servers(relays, file_servers).await?;
         Ok(Outcome { value: view, error })
     }
@@ -82,9 +100,22 @@ impl Client {
         })
     }
 
-    /// Publishes the lists of a new or restored circle as its row names them. A restored one
-    /// reads first what its relays hold, and takes it over.
-    pub(super) async fn announce(&mut self, is_restored: bool) -> Result<Option<Error>> {
+    /// Stores invite codes, to be redeemed before anything else is asked of their relays.
+    fn keep_invites(&mut self, invites: &[(RelayUrl, InviteCode)]) -> Result<()> {
+        let now = self.now();
+        self.engine
+            .keep_invites(&mut self.store, invites, now, &mut *self.rng)
+    }
+
+    /// Joins the relays for which there are `invites`, and publishes the lists of a new or restored
+    /// circle as its row names them. A restored one reads first what its relays hold, and takes it
+    /// over.
+    pub(super) async fn announce(
+        &mut self,
+        invites: &[(RelayUrl, InviteCode)],
+        is_restored: bool,
+    ) -> Result<Option<Error>> {
+        self.keep_invites(invites)?;
         let (relays, file_servers) = (self.row.relays.clone(), self.row.file_servers.clone());
         if relays.is_empty() {
             self.warnings

@@ -55,9 +55,22 @@ impl Engine {
     /// How far publishing the own lists is: reached when at least one own relay has what counts
     /// now. Fails with `unreachable` (it goes on at the next command), `auth_refused` or
     /// `refused`.
+    ///
+    /// An invite that was not redeemed makes it fail whatever else was reached: `refused` where
+    /// its relay said no, `unreachable` or `rate_limited` where it is kept for the next command.
     pub fn lists_state(&self, store: &Store) -> Result<Progress> {
+        let progress = self.publishing(store)?;
+        let join_failure = self.run.join_failures.values().next();
+        Ok(match (progress, join_failure) {
+            (Progress::Reached | Progress::Failed(_), Some(error)) => {
+                Progress::Failed(error.clone())
+            }
+            (progress, _) => progress,
+        })
+    }
+
+    fn publishing(&self, store: &Store) -> Result<Progress> {
         let connection = store.connection();
-        let is_reading = |op: &Op| matches!(op, Op::OwnLists { .. });
         if self.run.ops.values().any(is_reading) {
             return Ok(Progress::Pending);
         }
@@ -105,6 +118,14 @@ impl Engine {
     }
 }
 
+/// Whether the operation is part of reading our own lists.
+fn is_reading(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::OwnLists { .. } | Op::DescribeToJoin { .. } | Op::Join { .. }
+    )
+}
+
 /// Names the newest list of a kind among envelopes, so that it replaces older ones.
 fn marker(kind: u16) -> EventId {
     let mut bytes = [0; 32];
@@ -131,8 +152,13 @@ impl Turn<'_> {
         list.save(self.tx, kind)
     }
 
-    /// Takes up a publication that an earlier run did not finish.
+    /// Takes up a publication that an earlier run did not finish, or an invite.
     pub fn resume_lists(&mut self) -> Result<()> {
+        for relay in store::own_relays(self.tx)? {
+            if store::invite_for(self.tx, &relay)?.is_some() {
+                return self.read_lists();
+            }
+        }
         for kind in LISTS {
             if OwnList::load(self.tx, kind)?.is_dirty {
                 return self.read_lists();
@@ -141,23 +167,31 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Asks every own relay for our own lists, unless that is under way.
+    /// Asks every own relay for our own lists, unless that is under way. Where an invite is kept
+    /// for a relay, it is redeemed first.
     pub fn read_lists(&mut self) -> Result<()> {
-        let is_reading = |op: &Op| matches!(op, Op::OwnLists { .. });
         if self.run.ops.values().any(is_reading) {
             return Ok(());
         }
         self.run.list_reads.clear();
         self.run.lists_seen.clear();
+        self.run.join_failures.clear();
         for relay in store::own_relays(self.tx)? {
-            let filter = Filter::default().with_kinds(LISTS);
-            let op = Op::OwnLists {
-                relay: relay.clone(),
-            };
-            self.query_own(op, &relay, filter);
-            self.read_circles(&relay);
+            if !self.join(&relay)? {
+                self.read_lists_of(&relay);
+            }
         }
         Ok(())
+    }
+
+    /// Asks one of them.
+    pub fn read_lists_of(&mut self, relay: &RelayUrl) {
+        let filter = Filter::default().with_kinds(LISTS);
+        let op = Op::OwnLists {
+            relay: relay.clone(),
+        };
+        self.query_own(op, relay, filter);
+        self.read_circles(relay);
     }
 
     /// A query for something of our own, over the inbox socket.
@@ -249,8 +283,16 @@ impl Turn<'_> {
             QueryEnd::Closed(message) => Err(message.text),
             QueryEnd::Unreachable(why) | QueryEnd::Forbidden(why) => Err(why),
         };
+        self.list_read(relay, read)
+    }
+
+    /// How reading one relay's ended.
+    pub fn list_read(
+        &mut self,
+        relay: RelayUrl,
+        read: std::result::Result<(), String>,
+    ) -> Result<()> {
         self.run.list_reads.insert(relay, read);
-        let is_reading = |op: &Op| matches!(op, Op::OwnLists { .. });
         if self.run.ops.values().any(is_reading) {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use crate::engine::io::{Effect, Input, OpId, Role, SocketKey};
 use crate::engine::lookup::Lookup;
 use crate::engine::receipts::Owed;
 use crate::engine::reconcile::Reconcile;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{self, BlobState, Store, Tx};
 use crate::view::RelayOutcome;
 
@@ -83,6 +83,10 @@ pub(crate) enum Op {
     Live { relay: RelayUrl },
     /// Our own lists.
     OwnLists { relay: RelayUrl },
+    /// A relay is asked about itself, before an invite code is sent to it.
+    DescribeToJoin { relay: RelayUrl },
+    /// An invite code is being redeemed.
+    Join { relay: RelayUrl },
     /// The circle definitions, in circle 0.
     Circles,
     /// A blob is being uploaded, removed or asked for.
@@ -114,6 +118,8 @@ pub(crate) struct Run {
     pub circles: Vec<VerifiedEvent>,
     /// How reading our own lists ended, per relay.
     pub list_reads: BTreeMap<RelayUrl, std::result::Result<(), String>>,
+    /// Invites that were not redeemed, and why.
+    pub join_failures: BTreeMap<RelayUrl, Error>,
     /// Which of our lists (by kind) each relay served in this run.
     pub lists_seen: BTreeMap<(RelayUrl, u16), EventId>,
 }
@@ -326,6 +332,7 @@ impl Turn<'_> {
                     was_touched,
                     ..
                 }) => self.published(row, (attempt, was_touched), outcome),
+                Some(Op::Join { relay }) => self.joined(relay, outcome),
                 other => self.unexpected(op, other),
             },
             Input::Events { op, events } => match self.run.ops.get(&op).cloned() {
@@ -356,6 +363,7 @@ impl Turn<'_> {
             },
             Input::Described { op, outcome } => match self.run.ops.remove(&op) {
                 Some(Op::Describe { relay }) => self.described(&relay, &outcome),
+                Some(Op::DescribeToJoin { relay }) => self.described_to_join(relay, outcome),
                 other => self.unexpected(op, other),
             },
             Input::BlobDone { op, outcome } => match self.run.ops.remove(&op) {

@@ -17,7 +17,7 @@
 //! 3. `messages`, `file_message`, `deletion`, `receipts`: by kind of rumor; `expiry` and `files`
 //!    beside them.
 //!
-//! `contacts`, `lists`, `circles` and `auth` are what the names say; `reading` and `report` answer
+//! `contacts`, `lists`, `joining`, `circles` and `auth` are what the names say; `reading` and `report` answer
 //! questions.
 //! [`io`] is the contract with the network. [`Engine`] is the whole of it.
 //!
@@ -37,6 +37,7 @@ mod file_message;
 mod files;
 mod inbox;
 pub mod io;
+mod joining;
 mod lists;
 mod lookup;
 mod machine;

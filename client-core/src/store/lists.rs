@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use wire::relay_url::Origin;
-use wire::{EventId, PublicKey, RelayUrl};
+use wire::{EventId, InviteCode, PublicKey, RelayUrl};
 
 use crate::error::Result;
-use crate::store::{int, uint};
+use crate::store::{Tx, fact, int, set_fact, uint};
 
 /// What a server of ours is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,34 @@ pub(crate) fn own_relays(connection: &Connection) -> Result<Vec<RelayUrl>> {
 pub(crate) fn own_file_servers(connection: &Connection) -> Result<Vec<Origin>> {
     let urls = ServerKind::File.urls(connection)?;
     Ok(urls.iter().filter_map(|u| Origin::parse(u).ok()).collect())
+}
+
+/// Keeps the code that lets us join one of our own relays.
+pub(crate) fn keep_invite(
+    connection: &Connection,
+    relay: &RelayUrl,
+    code: &InviteCode,
+) -> Result<()> {
+    set_fact(connection, &invite_fact(relay), code.expose().as_bytes())
+}
+
+/// The code that is kept for a relay.
+pub(crate) fn invite_for(connection: &Connection, relay: &RelayUrl) -> Result<Option<InviteCode>> {
+    let kept = fact(connection, &invite_fact(relay))?;
+    let text = kept.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.and_then(|text| InviteCode::parse(&text).ok()))
+}
+
+/// It was redeemed, or is worth nothing.
+pub(crate) fn drop_invite(tx: &Tx<'_>, relay: &RelayUrl) -> Result<()> {
+    tx.prepare_cached("DELETE FROM facts WHERE name = ?1")?
+        .execute([invite_fact(relay)])?;
+    tx.note_erasure();
+    Ok(())
+}
+
+fn invite_fact(relay: &RelayUrl) -> String {
+    format!("invite {relay}")
 }
 
 /// What is known of one of our own published lists.

@@ -44,8 +44,8 @@ pub(crate) use inbox::{
 };
 pub(crate) use journal::{JournalRow, note};
 pub(crate) use lists::{
-    OwnList, PeerList, ServerKind, lookup_detail, lookups_due, next_refresh, note_lookup,
-    own_file_servers, own_relays,
+    OwnList, PeerList, ServerKind, drop_invite, invite_for, keep_invite, lookup_detail,
+    lookups_due, next_refresh, note_lookup, own_file_servers, own_relays,
 };
 pub(crate) use messages::{MessageRow, drop_kept_rumors, is_known_rumor, keep_rumor, note_rumor};
 pub(crate) use outbox::{

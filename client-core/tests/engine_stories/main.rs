@@ -15,6 +15,7 @@ mod compared;
 mod deleting;
 mod delivery;
 mod files;
+mod joining;
 mod lists;
 mod network;
 mod privacy;

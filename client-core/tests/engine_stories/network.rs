@@ -16,9 +16,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use wire::blob::{Token, Verb};
 use wire::relay_url::Origin;
-use wire::{Event, EventId, Link, OkMessage, PublicKey, RelayUrl, Sha256, VerifiedEvent, kinds};
+use wire::{
+    Event, EventId, InviteCode, Link, OkMessage, PublicKey, RelayUrl, Sha256, VerifiedEvent, kinds,
+};
 
 use crate::compared::{Compared, Comparing};
+use crate::joining::Membership;
 
 /// How a relay answers EVENT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Relay {
     pub compared: Compared,
     /// Events that it has handed out.
     pub handed_out: usize,
+    /// Where only members may write.
+    pub membership: Option<Membership>,
     authed: BTreeMap<(String, SocketKey), PublicKey>,
 }
 
@@ -135,6 +140,7 @@ impl World {
             comparing: Comparing::Honestly,
             compared: Compared::default(),
             handed_out: 0,
+            membership: None,
             authed: BTreeMap::new(),
         })
     }
@@ -188,6 +194,67 @@ impl World {
             },
         );
         self.run();
+    }
+
+    /// An account with relays, and with codes for some of them.
+    pub fn add_invited(
+        &mut self,
+        who: &'static str,
+        account: AccountKey,
+        relays: &[&str],
+        invites: &[(&str, &str)],
+    ) {
+        self.invite_without_running(who, account, relays, invites);
+        self.run();
+    }
+
+    /// The same, before anything was carried out.
+    pub fn invite_without_running(
+        &mut self,
+        who: &'static str,
+        account: AccountKey,
+        relays: &[&str],
+        invites: &[(&str, &str)],
+    ) {
+        for name in relays {
+            self.relay(name);
+        }
+        let config = EngineConfig {
+            circle: 0,
+            circle_name: "personal".into(),
+            expire_s: None,
+        };
+        let mut store = Store::in_memory().unwrap();
+        let mut engine = Engine::new(account, config, &mut store, &mut self.rng).unwrap();
+        let invites: Vec<_> = invites
+            .iter()
+            .map(|(name, code)| (relay(name), InviteCode::parse(code).unwrap()))
+            .collect();
+        engine
+            .keep_invites(&mut store, &invites, self.now, &mut self.rng)
+            .unwrap();
+        let relays = relays.iter().map(|name| relay(name)).collect();
+        let step = engine
+            .set_servers(&mut store, relays, Vec::new(), self.now, &mut self.rng)
+            .unwrap();
+        let effects = step.effects;
+        let home = Home {
+            engine,
+            store,
+            effects,
+        };
+        self.homes.insert(who, home);
+    }
+
+    /// Carries out one thing that somebody wants, if anybody wants any.
+    pub fn step(&mut self) {
+        let mut homes = self.homes.iter_mut();
+        let next = homes.find(|(_, home)| !home.effects.is_empty());
+        if let Some((who, home)) = next {
+            let who = *who;
+            let effect = home.effects.remove(0);
+            self.carry_out(who, effect);
+        }
     }
 
     pub fn key_of(&self, who: &str) -> PublicKey {
@@ -573,6 +640,13 @@ impl World {
                 return refused("restricted: members only");
             }
             _ => {}
+        }
+        if self.relay_of(socket).membership.is_some() {
+            let auth = self.challenge(who, socket);
+            let membership = self.relay_of(socket).membership.as_mut().unwrap();
+            if let Some(outcome) = membership.answer(&event, auth) {
+                return outcome;
+            }
         }
         let now = self.now;
         if kinds::is_wrap(event.kind()) {

@@ -56,6 +56,9 @@ pub enum Refusal {
     /// R-BAN-1: the author, or a key that its sender has proved.
     #[error("this key is banned here")]
     Banned,
+    /// R-BAN-1: the key that was to be proved. In NIP-42's words, since it is about AUTH.
+    #[error("this key is banned here")]
+    AuthBanned,
     /// R-BAN-1: nobody could read it.
     #[error("this relay takes nothing for that key")]
     BannedRecipient,
@@ -176,6 +179,7 @@ impl Refusal {
             | Self::ExpiredInvite
             | Self::UsedInvite
             | Self::RosterFull
+            | Self::AuthBanned
             | Self::ConfiguredMember
             | Self::ProtectedFromOther
             | Self::NotAMember

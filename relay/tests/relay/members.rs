@@ -259,7 +259,7 @@ async fn r_ban_1_a_banned_key_writes_nothing_reads_nothing_guarded_and_takes_its
     refused(&mut other, &person(8).wrap(&mallory, "x"), "blocked:").await;
     let mut client = Client::connect(&relay.url()).await;
     let (accepted, text) = client.auth(&mallory).await;
-    assert!(!accepted && text.starts_with("blocked:"), "{text}");
+    assert!(!accepted && text.starts_with("restricted:"), "{text}");
     // What is their own to take away goes, now as ever.
     client.put(&mallory.deletion(&note)).await;
     client.put(&mallory.deletion(&wrap)).await;
