@@ -8,6 +8,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod backlog;
 mod circles;
 mod deletion;
 mod files;

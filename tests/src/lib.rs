@@ -9,6 +9,7 @@
     reason = "a test harness may fail loudly"
 )]
 
+pub mod process;
 pub mod raw;
 pub mod sim;
 pub mod tap;
