@@ -55,14 +55,11 @@ fn read_backlog(folder: &Path, relay: &Server, name: &str, count: u64, is_ours: 
             false => wrapped(&to, format!("{{\"n\":{n}}}").as_bytes(), at),
         }
     });
-    let begun = std::time::Instant::now();
     let (first, peak) = sotto(&home, &["sync"]);
-    let took = begun.elapsed();
     assert_eq!(first["received"], count, "{first}");
     assert_eq!(first["new"], if is_ours { count } else { 0 });
     let (again, second) = sotto(&home, &["sync"]);
     assert_eq!(again["new"], 0);
-    eprintln!("{name}: {count} in {took:.1?}, {peak} KiB; again {again}, {second} KiB");
     [peak, second]
 }
 
