@@ -22,7 +22,10 @@ use client_core::engine::io::{Input, OpId, PublishOutcome, QueryEnd, Role, Socke
 use client_core::runtime::Timeouts;
 use client_core::runtime::dialer::Dialer;
 use client_core::runtime::relay_link::{Command, RelayLink};
+use crypto::OneTimeKey;
 use futures_util::{SinkExt as _, StreamExt as _};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use scripted_relay::{LONG, Link, Peer, event, ids, patient, relay, wraps};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -30,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
-use wire::{Event, Filter, PublicKey, Reason, RelayUrl};
+use wire::{Event, EventDraft, Filter, PublicKey, Reason, RelayUrl};
 
 fn is_unknown(outcome: &PublishOutcome) -> bool {
     matches!(outcome, PublishOutcome::Unknown(_))
@@ -536,6 +539,48 @@ async fn one_bad_event_among_a_thousand_loses_none_of_the_others() {
         }
     );
     assert_eq!(garbage, 3);
+}
+
+#[tokio::test]
+async fn large_events_are_handed_on_before_they_are_many() {
+    const LARGE: usize = 60_000;
+    let url = relay(|mut peer| async move {
+        let request = peer.hear().await;
+        for number in 0..40 {
+            let large = json!(["EVENT", request[1], large_event(number, LARGE)]);
+            peer.say(large).await;
+        }
+        peer.say(json!(["EOSE", request[1]])).await;
+        peer.until_gone().await;
+    })
+    .await;
+    let mut link = Link::to(url, Role::Inbox);
+    link.query(1, wraps(), false);
+    let mut count = 0;
+    loop {
+        match link.next().await {
+            Input::Events { events, .. } => {
+                count += events.len();
+                let bytes: usize = events.iter().map(Bytes::len).sum();
+                assert!(bytes <= 256 * 1024 + 2 * LARGE, "{bytes} bytes at once");
+            }
+            Input::QueryEnded { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(count, 40);
+}
+
+/// A wrap of about so many bytes.
+fn large_event(number: u64, bytes: usize) -> Value {
+    let mut rng = StdRng::seed_from_u64(number);
+    let key = OneTimeKey::generate(&mut rng);
+    let draft = EventDraft {
+        content: "x".repeat(bytes),
+        pubkey: key.public_key(),
+        ..event(number).draft().clone()
+    };
+    serde_json::from_slice(key.sign(draft, &mut rng).json()).unwrap()
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ fn who_is_invited_makes_an_account_and_others_are_told_whom_to_ask() {
     let account = alice.run(["init", "--relay", &invitation]).object();
     assert_eq!(account["relays"][0], relay.url.as_str());
     assert!(!account.to_string().contains('#'));
-    assert_eq!(relays_of(&alice), [relay.url.clone()]);
+    assert_eq!(relays_of(&alice), [relay.url.as_str()]);
     let members = relay.user(&["list"]).objects();
     assert_eq!(members[0]["pubkey"].as_str().unwrap(), alice.pubkey());
 
@@ -152,7 +152,7 @@ fn who_is_invited_makes_an_account_and_others_are_told_whom_to_ask() {
     // With a new invite it goes on from there.
     let other = relay.invites();
     bob.run(["relay", "add", &other]).succeeds();
-    assert_eq!(relays_of(&bob), [relay.url.clone()]);
+    assert_eq!(relays_of(&bob), [relay.url.as_str()]);
     alice.knows(&bob, "bob");
     bob.knows(&alice, "alice");
     alice.sends("bob", "among members");

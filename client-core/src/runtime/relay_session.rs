@@ -18,6 +18,9 @@ use crate::engine::io::{Input, OpId, PublishOutcome, QueryEnd, Role, SocketKey};
 
 /// Events handed on at once.
 const BATCH: usize = 64;
+/// Or as many bytes: with the queue that waits for the engine, this is what a relay of large
+/// events makes us hold.
+const BATCH_BYTES: usize = 256 * 1024;
 /// Frames that are no answer to anything, per connection, before it is given up.
 const GARBAGE: u64 = 1_000;
 /// Challenges per connection before it is given up: a relay must not make the account sign
@@ -84,6 +87,8 @@ struct Query {
     deadline: Instant,
     auths: u32,
     events: Vec<Bytes>,
+    /// Of the frames that they share their memory with.
+    bytes: usize,
     received: usize,
     bad: u64,
     garbage_before: u64,
@@ -180,6 +185,7 @@ impl Session {
             deadline: now + self.answer,
             auths: self.auths,
             events: Vec::new(),
+            bytes: 0,
             received: 0,
             bad: 0,
             garbage_before: self.garbage,
@@ -231,8 +237,10 @@ impl Session {
                 }
                 query.received = query.received.saturating_add(1);
                 query.deadline = now + answer;
+                query.bytes = query.bytes.saturating_add(frame.len());
                 query.events.push(event.json().clone());
-                if query.events.len() >= BATCH {
+                if query.events.len() >= BATCH || query.bytes >= BATCH_BYTES {
+                    query.bytes = 0;
                     let (op, events) = (query.op, std::mem::take(&mut query.events));
                     self.tell(Input::Events { op, events });
                 }
@@ -275,6 +283,7 @@ impl Session {
         let mut batches = Vec::new();
         for query in self.queries.values_mut() {
             if !query.events.is_empty() {
+                query.bytes = 0;
                 batches.push(Input::Events {
                     op: query.op,
                     events: std::mem::take(&mut query.events),
