@@ -1,7 +1,7 @@
 //! Who may do what here, as it was decided at run time: members, bans, invites, and what the
 //! management API changed. The configuration is the other half; neither writes into the other.
 //!
-//! Pure: [`file`] keeps it on disk, [`crate::policy`] asks it, [`crate::enforcement`] carries out
+//! Pure: [`mod@file`] keeps it on disk, [`crate::policy`] asks it, [`crate::enforcement`] carries out
 //! what a change means for those who are connected.
 
 pub mod file;

@@ -13,7 +13,7 @@
 //! index/<number>.run
 //! ```
 //!
-//! Two threads: one writes what memory hands out, one merges. Readers take a [`View`] and are never
+//! Two threads: one writes what memory hands out, one merges. Readers take a view of both and are never
 //! waited for: a file that was merged away stays open until its last reader is done.
 
 mod bloom;
