@@ -40,12 +40,13 @@ impl Server {
     /// The same with a configuration file.
     pub fn with_config(name: &str, data: &Path, config: Option<&Path>) -> Result<Self> {
         let mut command = Command::new(program(name)?);
+        command
+            .args(["--json", "run", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data);
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
         let mut child = command
-            .args(["--json", "run", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
