@@ -247,8 +247,8 @@ pub fn weight(filters: &[Filter]) -> usize {
             + values(filter.kinds.as_ref().map(|set| set.len()))
             + filter
                 .tags
-                .values()
-                .flatten()
+                .iter()
+                .flat_map(|(_, values)| values)
                 .map(|value| VALUE + value.len())
                 .sum::<usize>()
     };
@@ -257,7 +257,7 @@ pub fn weight(filters: &[Filter]) -> usize {
 }
 
 fn places(filter: &Filter) -> Vec<Place> {
-    if let Some(recipients) = filter.tags.get(&'p') {
+    if let Some(recipients) = filter.tags.get('p') {
         let recipients = recipients.iter();
         return recipients.map(|value| Place::of_recipient(value)).collect();
     }

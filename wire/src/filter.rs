@@ -1,9 +1,10 @@
 //! Filters (NIP-01) and their plain matching rule.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod values;
 
 use serde_json::{Map, Value};
 
+pub use self::values::{TagValues, Values};
 use crate::error::DecodeError;
 use crate::event::Event;
 use crate::ids::{EventId, PublicKey};
@@ -13,13 +14,13 @@ use crate::limits;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Event ids.
-    pub ids: Option<BTreeSet<EventId>>,
+    pub ids: Option<Values<EventId>>,
     /// Authors.
-    pub authors: Option<BTreeSet<PublicKey>>,
+    pub authors: Option<Values<PublicKey>>,
     /// Kinds.
-    pub kinds: Option<BTreeSet<u16>>,
+    pub kinds: Option<Values<u16>>,
     /// Values by single-letter tag name, as in `#p`.
-    pub tags: BTreeMap<char, BTreeSet<String>>,
+    pub tags: TagValues,
     /// Oldest `created_at`, inclusive.
     pub since: Option<u64>,
     /// Newest `created_at`, inclusive.
@@ -96,7 +97,7 @@ impl Filter {
     /// Whether the event is asked for; `limit` plays no part. This is the whole rule, and every
     /// faster way to answer is tested against it.
     pub fn matches(&self, event: &Event) -> bool {
-        fn allows<T: Ord>(wanted: &Option<BTreeSet<T>>, actual: &T) -> bool {
+        fn allows<T: Ord>(wanted: &Option<Values<T>>, actual: &T) -> bool {
             wanted.as_ref().is_none_or(|set| set.contains(actual))
         }
         allows(&self.ids, &event.id())
@@ -152,7 +153,7 @@ fn tag_letter(key: &str) -> Option<char> {
 fn list<T: Ord>(
     value: &Value,
     item: fn(&Value) -> Result<T, DecodeError>,
-) -> Result<BTreeSet<T>, DecodeError> {
+) -> Result<Values<T>, DecodeError> {
     let Value::Array(items) = value else {
         return Err(DecodeError::malformed("filter"));
     };

@@ -56,14 +56,18 @@ fn filter() -> impl Strategy<Value = Filter> {
         bound(),
         prop::option::of(0..600_usize),
     )
-        .prop_map(|(ids, kinds, tags, since, until, limit)| Filter {
-            ids: ids.map(|set| set.into_iter().map(EventId::from_bytes).collect()),
-            authors: None,
-            kinds,
-            tags,
-            since,
-            until,
-            limit,
+        .prop_map(|(ids, kinds, tags, since, until, limit)| {
+            let filter = Filter {
+                ids: ids.map(|set| set.into_iter().map(EventId::from_bytes).collect()),
+                kinds: kinds.map(|set| set.into_iter().collect()),
+                since,
+                until,
+                limit,
+                ..Filter::default()
+            };
+            tags.into_iter().fold(filter, |filter, (letter, values)| {
+                filter.with_tag(letter, values)
+            })
         })
 }
 
@@ -216,7 +220,7 @@ fn filter_bounds_are_inclusive() {
     assert!(!filter(None, Some(4)).matches(&event));
     assert!(
         !Filter {
-            ids: Some([].into()),
+            ids: Some([].into_iter().collect()),
             ..Filter::default()
         }
         .matches(&event)

@@ -286,7 +286,7 @@ fn garbage_from_a_relay_is_skipped() {
             let Effect::Query { op, filter, .. } = effect else {
                 return None;
             };
-            filter.tags.contains_key(&'p').then_some(*op)
+            filter.tags.get('p').is_some().then_some(*op)
         };
         world.run_until(|effect| reads(effect).is_some());
         let op = reads(&world.homes["bob"].effects[0]).unwrap();

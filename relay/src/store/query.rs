@@ -259,7 +259,7 @@ impl Query {
         let wants = |kind: u16| filter.kinds.as_ref().is_none_or(|set| set.contains(&kind));
         let mut prefixes = Vec::new();
         if wants(kinds::WRAP) {
-            let named = filter.tags.get(&'p');
+            let named = filter.tags.get('p');
             for key in &self.auth {
                 if named.is_none_or(|set| set.contains(&key.to_hex())) {
                     prefixes.push(keys::by_recipient(&hasher.recipient(key)));

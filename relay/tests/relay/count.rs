@@ -24,7 +24,7 @@ async fn r_count_1_each_match_counts_once_and_limits_play_no_part() {
     client.put(&person(2).sign(7, now(), &[], "+")).await;
     let own = Filter::default().with_authors([person(1).key()]);
     let own = Filter {
-        kinds: Some([1].into()),
+        kinds: Some([1].into_iter().collect()),
         limit: Some(2),
         ..own
     };
