@@ -5,11 +5,12 @@ mod frames;
 mod writing;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire::{PublicKey, RelayFrame, SubscriptionId};
@@ -34,8 +35,6 @@ const TURN_FRAME: usize = 512;
 const FRAME_HEAD_BYTES: usize = 6;
 /// Histories of one connection at the same time; others wait.
 const HISTORIES_AT_ONCE: usize = 4;
-/// Counts of one connection at the same time.
-const COUNTS_AT_ONCE: usize = 4;
 
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
@@ -63,7 +62,8 @@ pub struct Connection {
     /// What it has used of the time of those who check events, and of those who read the store.
     checking: Arc<Share>,
     reading: Arc<Share>,
-    counts: Arc<Semaphore>,
+    /// How many it may begin; none: it never did.
+    counts: Option<Arc<Semaphore>>,
     reconciliations: HashMap<SubscriptionId, Session>,
     closed: CancellationToken,
 }
@@ -71,8 +71,8 @@ pub struct Connection {
 /// One that is open.
 struct Subscription {
     id: SubscriptionId,
-    /// Ends its history where that is still being sent.
-    stop: CancellationToken,
+    /// Its end ends its history where that is still being sent.
+    _stop: oneshot::Sender<Infallible>,
     /// What its filters take.
     filters: Held,
 }
@@ -123,7 +123,7 @@ impl Connection {
             histories: Arc::new(Semaphore::new(HISTORIES_AT_ONCE)),
             checking: Arc::default(),
             reading: Arc::default(),
-            counts: Arc::new(Semaphore::new(COUNTS_AT_ONCE)),
+            counts: None,
             reconciliations: HashMap::new(),
             closed: account.closed().clone(),
             account,

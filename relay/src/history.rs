@@ -2,10 +2,10 @@
 //! reader takes them, and stopped as soon as nobody wants them.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, oneshot};
 use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
@@ -58,8 +58,6 @@ pub struct Request {
     pub account: Arc<Account>,
     /// How many of one connection are answered at the same time.
     pub turns: Arc<Semaphore>,
-    /// Ends it early: the subscription was closed, or the connection.
-    pub stop: CancellationToken,
 }
 
 impl History {
@@ -73,14 +71,14 @@ impl History {
         Self { share, ..self }
     }
 
-    /// Sends what is stored, then EOSE; or CLOSED where the store fails.
-    pub async fn send(self, request: Request) {
+    /// Sends what is stored, then EOSE; or CLOSED where the store fails. It ends early when the
+    /// other end of `stop` is dropped: the subscription was closed, or the connection.
+    pub async fn send(self, request: Request, stop: oneshot::Receiver<Infallible>) {
         let outbox = request.outbox.clone();
         let id = request.id.clone();
-        let stop = request.stop.clone();
         let finished = tokio::select! {
             finished = self.pages(request) => finished,
-            () = stop.cancelled() => return,
+            _ = stop => return,
         };
         match finished {
             Ok(complete) => outbox.push(RelayFrame::eose(&id, complete)),
@@ -114,8 +112,9 @@ impl History {
                 }
                 self.metrics.delivered_stored.add(events.len());
                 let fresh = events
-                    .iter()
+                    .into_iter()
                     .filter(|event| is_single || sent.insert(event.id()));
+                // Each event is dropped as soon as its frame is there, not when there was room.
                 let frames = fresh
                     .map(|event| RelayFrame::event_after(&prefix, &event.json()))
                     .collect();

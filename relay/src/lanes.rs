@@ -87,17 +87,11 @@ impl Lanes {
     }
 
     fn drive(&self, connection: Connection, usage: Usage, among: Among, is_slow: bool) {
-        let turn = Turn {
+        self.lane(is_slow).spawn(Turn {
             connection: Some(connection),
             usage,
             among: Some(among),
             is_slow,
-        };
-        self.lane(is_slow).spawn(async move {
-            if let Some((connection, usage, among)) = turn.await {
-                let lanes = among.lanes.clone();
-                lanes.drive(connection, usage, among, !is_slow);
-            }
         });
     }
 }
@@ -150,8 +144,8 @@ impl Drop for Among {
     }
 }
 
-/// A connection for as long as it stays in its lane; what belongs into the other one, or nothing
-/// when it has ended.
+/// A connection for as long as it stays in its lane. It is a task by itself, without an `async`
+/// block around it that would keep it twice.
 struct Turn {
     connection: Option<Connection>,
     usage: Usage,
@@ -161,22 +155,22 @@ struct Turn {
 }
 
 impl Future for Turn {
-    type Output = Option<(Connection, Usage, Among)>;
+    type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(connection) = &mut self.connection else {
-            return Poll::Ready(None);
+            return Poll::Ready(());
         };
         let began = Instant::now();
         if connection.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
+            return Poll::Ready(());
         }
         let now = Instant::now();
         self.usage.add((now - began).min(TURN), now, &ALLOWANCE);
         let level = self.usage.level();
         let is_slow = self.is_slow;
         let Some(among) = &mut self.among else {
-            return Poll::Ready(None);
+            return Poll::Ready(());
         };
         if level > ALLOWANCE.burst {
             among.set(true);
@@ -187,11 +181,12 @@ impl Future for Turn {
         if is_slow == (among.is_busy && (is_slow || is_crowd)) {
             return Poll::Pending;
         }
-        match (self.connection.take(), self.among.take()) {
-            (Some(connection), Some(among)) => Poll::Ready(Some((connection, self.usage, among))),
-            // Both were there.
-            _ => Poll::Ready(None),
+        // Both were there.
+        if let (Some(connection), Some(among)) = (self.connection.take(), self.among.take()) {
+            let lanes = among.lanes.clone();
+            lanes.drive(connection, self.usage, among, !is_slow);
         }
+        Poll::Ready(())
     }
 }
 

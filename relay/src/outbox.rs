@@ -10,6 +10,10 @@ use crate::ledger::Account;
 /// What a queued frame costs beside its text.
 const FRAME_OVERHEAD: usize = 64;
 
+/// Stored events wait until no more than this part of the capacity is taken: more would wait in
+/// vain behind what the reader has not taken, and less would leave the socket idle meanwhile.
+const DRAINED: usize = 16;
+
 /// A queue of frames. Answers and live events are pushed and never wait: a reader too slow for
 /// them is cut off. Stored events wait until there is room.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Queues a page of stored events, once the queue is down to a quarter; whether the outbox is
+    /// Queues a page of stored events, once the queue is nearly empty; whether the outbox is
     /// still open.
     pub async fn push_stored(&self, frames: Vec<String>) -> bool {
         let push = |state: &mut State| {
@@ -91,12 +95,12 @@ impl Outbox {
         is_open
     }
 
-    /// Waits until the queue is down to a quarter; whether it is still open.
+    /// Waits until the queue is nearly empty; whether it is still open.
     pub async fn room(&self) -> bool {
         self.when_drained(|_| {}).await
     }
 
-    /// Does something to the queue as soon as it is down to a quarter, before anybody else adds
+    /// Does something to the queue as soon as it is nearly empty, before anybody else adds
     /// to it; whether it was still open.
     async fn when_drained(&self, then: impl FnOnce(&mut State)) -> bool {
         loop {
@@ -106,7 +110,7 @@ impl Outbox {
                 if state.is_closed {
                     return false;
                 }
-                if state.bytes <= self.capacity / 4 {
+                if state.bytes <= self.capacity / DRAINED {
                     then(&mut state);
                     return true;
                 }

@@ -1,5 +1,8 @@
 //! Requests for events: subscriptions, counts, reconciliations.
 
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
 use wire::{Filter, OkMessage, Reason, RelayFrame, SubscriptionId};
 
 use super::{Connection, Subscription};
@@ -8,6 +11,9 @@ use crate::fanout;
 use crate::history::Request;
 use crate::policy;
 use crate::reconcile::Opening;
+
+/// Counts of one connection at the same time.
+const COUNTS_AT_ONCE: usize = 4;
 
 impl Connection {
     pub(super) fn subscribe(&mut self, id: SubscriptionId, filters: Vec<Filter>) {
@@ -46,11 +52,11 @@ impl Connection {
             self.outbox.push(RelayFrame::closed(&id, &text));
             return;
         };
-        let stop = self.closed.child_token();
+        let (stop, stopped) = oneshot::channel();
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
             id: id.clone(),
-            stop: stop.clone(),
+            _stop: stop,
             filters: self.account.hold(weight),
         });
         self.shared.metrics.subscriptions.add(1);
@@ -62,15 +68,14 @@ impl Connection {
             outbox: self.outbox.clone(),
             account: self.account.clone(),
             turns: self.histories.clone(),
-            stop,
         };
         let most = self.in_force.config.limits.events_per_filter;
         let history = self.shared.history.clone().at_most(most);
         let history = history.paid_by(self.reading.clone());
-        tokio::spawn(history.send(request));
+        tokio::spawn(history.send(request, stopped));
     }
 
-    pub(super) fn count(&self, id: SubscriptionId, filters: Vec<Filter>) {
+    pub(super) fn count(&mut self, id: SubscriptionId, filters: Vec<Filter>) {
         self.shared.metrics.counts.add(1);
         if let Err(refusal) = policy::may_ask(&filters, &self.auth) {
             self.shared.metrics.refused_to_answer(refusal);
@@ -78,7 +83,10 @@ impl Connection {
             self.outbox.push(RelayFrame::closed(&id, &text));
             return;
         }
-        let Ok(permit) = self.counts.clone().try_acquire_owned() else {
+        // Few clients ever count.
+        let new = || Arc::new(Semaphore::new(COUNTS_AT_ONCE));
+        let counts = self.counts.get_or_insert_with(new).clone();
+        let Ok(permit) = counts.try_acquire_owned() else {
             self.shared.metrics.requests_refused.add("too_many_counts");
             let text = OkMessage::new(Reason::RateLimited, "too many counts at once").text;
             self.outbox.push(RelayFrame::closed(&id, &text));
@@ -146,9 +154,9 @@ impl Connection {
 
     pub(super) fn unsubscribe(&mut self, id: &SubscriptionId) {
         let open = self.subscriptions.iter().position(|open| open.id == *id);
-        if let Some(open) = open.map(|at| self.subscriptions.swap_remove(at)) {
+        if let Some(at) = open {
+            self.subscriptions.swap_remove(at);
             self.shared.metrics.subscriptions.sub(1);
-            open.stop.cancel();
             self.shared
                 .live
                 .change(|fanout, _| fanout.unsubscribe(self.client, id));
