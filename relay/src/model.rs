@@ -250,7 +250,7 @@ impl ModelRelay {
                     let auth = session.auth.as_slice().into();
                     self.fanout.authenticate(client, auth);
                 }
-                RelayFrame::ok(&id, true, "")
+                RelayFrame::ok(&id, true, &policy::caveat(&key, self.law()))
             }
             Err(refusal) => RelayFrame::ok(&id, false, &refusal.message().text),
         }

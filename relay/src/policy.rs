@@ -367,6 +367,19 @@ pub fn may_ask(filters: &[Filter], auth: &[PublicKey]) -> Result<(), Refusal> {
     }
 }
 
+/// What the `OK` says to whoever has proved `key`; mostly nothing. A key that is no member may read
+/// what waits for it, so its proof counts; but nothing new is taken for it, which its owner would
+/// learn from nobody else.
+pub fn caveat(key: &PublicKey, law: Law<'_>) -> String {
+    let writers = &law.rules.writers;
+    let has_mailbox =
+        *writers == Writers::Anybody || writers.lists(key) || law.roster.is_member(key);
+    match has_mailbox {
+        true => String::new(),
+        false => Refusal::NoMailbox.message().text,
+    }
+}
+
 /// Checks a verified AUTH event (NIP-42); the key that it proves.
 pub fn check_auth(
     event: &Event,

@@ -9,7 +9,7 @@ use crate::budget::Budget;
 use crate::config::Limits;
 use crate::ingest::{InFlight, Job, Purpose};
 use crate::metrics;
-use crate::policy::{Refusal, Wish};
+use crate::policy::{self, Refusal, Wish};
 
 impl Connection {
     pub(super) async fn publish(&mut self, event: Event) -> Result<(), End> {
@@ -144,10 +144,11 @@ impl Connection {
                     .live
                     .change(|fanout, _| fanout.authenticate(self.client, self.auth.clone()));
                 // A ban that came between the check and this found nobody to disconnect.
-                if self.shared.settings.get().roster.is_banned(&key) {
+                let in_force = self.shared.settings.get();
+                if in_force.roster.is_banned(&key) {
                     return Err(End::Policy("this key is banned here"));
                 }
-                (true, String::new())
+                (true, policy::caveat(&key, in_force.law()))
             }
             Ok(Err(text)) => (false, text),
             Err(_) => return Err(End::Stop),

@@ -122,6 +122,9 @@ pub enum Refusal {
     /// R-MEMB-1 with a key that is not listed.
     #[error("only members may write here")]
     NotAMember,
+    /// R-AUTH-6: said with the OK that accepts a proof.
+    #[error("you are no member here: what waits for you may be read, and nothing new is taken")]
+    NoMailbox,
     /// R-RCPT-1
     #[error("this relay takes messages for its own users only")]
     UnlistedRecipient,
@@ -183,6 +186,7 @@ impl Refusal {
             | Self::ConfiguredMember
             | Self::ProtectedFromOther
             | Self::NotAMember
+            | Self::NoMailbox
             | Self::AuthKind
             | Self::AuthChallenge
             | Self::AuthRelay

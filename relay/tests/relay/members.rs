@@ -237,6 +237,48 @@ async fn change<T>(
 }
 
 #[tokio::test]
+async fn r_auth_6_who_is_no_member_may_read_and_is_told() {
+    let (alice, bob) = (person(1), person(2));
+    let listed = || [alice.key()].into();
+    for writers in [Writers::Members(listed()), Writers::Recipients(listed())] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::on_disk(folder.path());
+        config.rules.writers = writers;
+        let relay = start(config).await;
+        let proof = async |who: &Person| Client::connect(&relay.url()).await.auth(who).await;
+        assert_eq!(proof(&alice).await, (true, String::new()));
+        assert!(
+            proof(&bob)
+                .await
+                .1
+                .starts_with("restricted: you are no member")
+        );
+
+        change(&relay, folder.path(), |roster| {
+            roster.allow(bob.key(), "", now())
+        })
+        .await
+        .unwrap();
+        assert_eq!(proof(&bob).await, (true, String::new()));
+        let wrap = person(9).wrap(&bob, "waits");
+        Client::connect(&relay.url()).await.put(&wrap).await;
+        change(&relay, folder.path(), |roster| roster.unallow(&bob.key())).await;
+        let mut client = Client::connect(&relay.url()).await;
+        let (accepted, text) = client.auth(&bob).await;
+        assert!(accepted && text.starts_with("restricted:"), "{text}");
+        assert_eq!(ids(&client.mailbox(&bob).await), [wrap.id()]);
+        let late = person(8).wrap(&bob, "late");
+        assert!(!client.publish(&late).await.0);
+        relay.stop().await.unwrap();
+    }
+    // Where everybody may write there is nothing to tell.
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    assert_eq!(client.auth(&bob).await, (true, String::new()));
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_ban_1_a_banned_key_writes_nothing_reads_nothing_guarded_and_takes_its_own_away() {
     let folder = tempfile::tempdir().unwrap();
     let relay = start(Config::on_disk(folder.path())).await;
