@@ -477,6 +477,51 @@ async fn an_inbox_whose_relay_refuses_the_auth_is_not_called_empty() {
     }
 }
 
+/// Takes any AUTH, and says that it takes nothing else.
+async fn members_only(mut peer: Peer) {
+    peer.say(json!(["AUTH", "c1"])).await;
+    let mut is_known = false;
+    loop {
+        let frame = peer.hear().await;
+        match frame[0].as_str() {
+            Some("AUTH") => {
+                is_known = true;
+                peer.ok(&frame, true, "restricted: no member").await;
+            }
+            Some("EVENT") if is_known => peer.ok(&frame, false, "restricted: no").await,
+            Some("EVENT") => peer.ok(&frame, false, "auth-required: who?").await,
+            Some("REQ") => peer.say(json!(["EOSE", frame[1]])).await,
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_takes_the_proof_and_nothing_else_is_told_of_before_it_is_read() {
+    let url = relay(members_only).await;
+    let mut link = Link::to(url.clone(), Role::Inbox);
+    link.query(1, wraps(), false);
+    expect_challenge(&mut link).await;
+    authenticate(&link);
+    match link.next().await {
+        Input::Unwelcome { socket, why } => {
+            assert_eq!(socket.role, Role::Inbox);
+            assert_eq!(why, "restricted: no member");
+        }
+        other => panic!("{other:?}"),
+    }
+    let (_, end, _) = link.collect(1).await;
+    assert!(matches!(end, QueryEnd::Eose { .. }));
+
+    // It says nothing about the account where somebody else proved a key.
+    let mut link = Link::to(url, Role::Publish);
+    link.publish(1, &event(1));
+    expect_challenge(&mut link).await;
+    authenticate(&link);
+    assert!(matches!(link.next().await, Input::Published { .. }));
+}
+
 #[tokio::test]
 async fn a_relay_cannot_make_the_account_sign_without_end() {
     let url = relay(|mut peer| async move {

@@ -141,6 +141,9 @@ impl Heard {
                     }
                 }
                 Output::Input(Input::Challenged { .. }) => self.challenged += 1,
+                Output::Input(Input::Unwelcome { socket, .. }) => {
+                    assert_eq!(socket.role, Role::Inbox);
+                }
                 Output::Input(Input::Published { op, .. } | Input::QueryEnded { op, .. }) => {
                     *self.finals.entry(op).or_default() += 1;
                     self.live_ended.insert(op, true);

@@ -201,7 +201,9 @@ async fn exchange(probing: &Probing<'_>, report: &mut Report, rng: &mut dyn Cryp
         }
         PublishOutcome::Refused(message) => {
             report.note("connect", true, "WebSocket");
-            report.note("takes_wraps", false, message.text);
+            // A member of a relay for members need not mind: their own key was not asked for.
+            let detail = format!("not for a key that it does not know: {}", message.text);
+            report.note("takes_wraps", false, detail);
             return;
         }
         PublishOutcome::Unreachable(why) | PublishOutcome::Forbidden(why) => {

@@ -88,6 +88,10 @@ impl Client {
         let ids = self.store_all(composed, wait)?;
         let until = Instant::now() + wait_for;
         let error = self.wait_for_all(&ids, wait, until).await?;
+        // Its answer would not arrive, whatever became of the message.
+        if let Some(unwelcome) = self.engine.unwelcome(&self.store)? {
+            self.warnings.push(unwelcome.detail);
+        }
         let value = self.sent_view(&ids)?;
         Ok(Outcome { value, error })
     }
@@ -261,7 +265,12 @@ impl Client {
                 });
             }
         }
-        let error = sync_error(&value.relays, is_timeout);
+        let mut error = sync_error(&value.relays, is_timeout);
+        if let (Some(error), Some(unwelcome)) = (&mut error, self.engine.unwelcome(&self.store)?)
+            && unwelcome.detail.ends_with(&error.detail)
+        {
+            error.hint = unwelcome.hint;
+        }
         Ok(Outcome { value, error })
     }
 

@@ -8,8 +8,9 @@ use crypto::OneTimeKey;
 use wire::{EventDraft, RelayUrl, Tag, Tags, kinds, limits};
 
 use crate::engine::io::{Effect, Role, SocketKey};
-use crate::engine::machine::Turn;
-use crate::error::Result;
+use crate::engine::machine::{Engine, Turn};
+use crate::error::{Error, ErrorWord, Result};
+use crate::store::{self, Store};
 
 fn draft(relay: &RelayUrl, challenge: &str, now: u64) -> EventDraft {
     EventDraft {
@@ -36,6 +37,10 @@ impl Turn<'_> {
             return Ok(());
         }
         let draft = draft(&socket.relay, challenge, self.now);
+        if socket.role == Role::Inbox {
+            // What the relay thinks of the account, it says anew.
+            self.run.unwelcome.remove(&socket.relay);
+        }
         let event = match socket.role {
             Role::Inbox | Role::AsMyself => self.account.sign(draft, self.rng),
             Role::Publish | Role::Lookup => OneTimeKey::generate(self.rng).sign(draft, self.rng),
@@ -47,4 +52,29 @@ impl Turn<'_> {
         });
         Ok(())
     }
+
+    /// An own relay lets the account read and takes nothing new for it: its members are others.
+    pub fn unwelcome(&mut self, socket: SocketKey, why: String) -> Result<()> {
+        if socket.role == Role::Inbox && socket.key == self.own() {
+            self.run.unwelcome.insert(socket.relay, why);
+        }
+        Ok(())
+    }
 }
+
+impl Engine {
+    /// The own relay that takes nothing new for this account, if one has said so in this run:
+    /// `auth_refused`, with what can be done about it.
+    pub fn unwelcome(&self, store: &Store) -> Result<Option<Error>> {
+        let own = store::own_relays(store.connection())?;
+        let mut said = self.run.unwelcome.iter();
+        let said = said.find(|(relay, _)| own.contains(relay));
+        Ok(said.map(|(relay, why)| {
+            Error::new(ErrorWord::AuthRefused, format!("{relay}: {why}")).hint(NOT_A_MEMBER)
+        }))
+    }
+}
+
+/// What to do about a relay whose members are others.
+const NOT_A_MEMBER: &str = "ask its operator for an invite, then `sotto relay add URL#CODE`; \
+                            or read elsewhere: `sotto relay remove URL`";

@@ -305,7 +305,11 @@ impl Turn<'_> {
         self.run.caught_up.insert((self.own(), relay.clone()));
         self.bound_inbox()?;
         store::bound_served(self.tx, self.now, SERVED)?;
-        self.report(relay, true, detail);
+        match self.run.unwelcome.get(relay).cloned() {
+            // What waited has come, and nothing else will.
+            Some(why) => self.report(relay, false, why),
+            None => self.report(relay, true, detail),
+        }
         self.reading_over(relay)
     }
 

@@ -190,6 +190,14 @@ pub enum Input {
         /// The challenge (NIP-42).
         challenge: String,
     },
+    /// An own relay took the account's AUTH and said what it does not do for it all the same:
+    /// nothing new is taken for this key. Before whatever waited for the AUTH.
+    Unwelcome {
+        /// By which socket, always an inbox.
+        socket: SocketKey,
+        /// In the relay's words, with their prefix.
+        why: String,
+    },
     /// Final answer to [`Effect::Publish`].
     Published {
         /// The operation.

@@ -106,6 +106,8 @@ impl Turn<'_> {
         match outcome {
             PublishOutcome::Accepted(_) => {
                 store::drop_invite(self.tx, &relay)?;
+                // Said of who was no member yet.
+                self.run.unwelcome.remove(&relay);
                 self.read_lists_of(&relay);
                 Ok(())
             }

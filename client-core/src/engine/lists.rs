@@ -58,15 +58,18 @@ impl Engine {
     ///
     /// An invite that was not redeemed makes it fail whatever else was reached: `refused` where
     /// its relay said no, `unreachable` or `rate_limited` where it is kept for the next command.
+    /// So does a relay that takes nothing for this account: `auth_refused`.
     pub fn lists_state(&self, store: &Store) -> Result<Progress> {
         let progress = self.publishing(store)?;
-        let join_failure = self.run.join_failures.values().next();
-        Ok(match (progress, join_failure) {
-            (Progress::Reached | Progress::Failed(_), Some(error)) => {
-                Progress::Failed(error.clone())
-            }
-            (progress, _) => progress,
-        })
+        if matches!(progress, Progress::Pending) {
+            return Ok(progress);
+        }
+        let join_failure = self.run.join_failures.values().next().cloned();
+        let failure = match join_failure {
+            Some(error) => Some(error),
+            None => self.unwelcome(store)?,
+        };
+        Ok(failure.map_or(progress, Progress::Failed))
     }
 
     fn publishing(&self, store: &Store) -> Result<Progress> {

@@ -118,6 +118,8 @@ pub(crate) struct Run {
     pub circles: Vec<VerifiedEvent>,
     /// How reading our own lists ended, per relay.
     pub list_reads: BTreeMap<RelayUrl, std::result::Result<(), String>>,
+    /// Own relays that take nothing new for this account, and their words for it.
+    pub unwelcome: BTreeMap<RelayUrl, String>,
     /// Invites that were not redeemed, and why.
     pub join_failures: BTreeMap<RelayUrl, Error>,
     /// Which of our lists (by kind) each relay served in this run.
@@ -325,6 +327,7 @@ impl Turn<'_> {
         match input {
             Input::Tick => self.tick(),
             Input::Challenged { socket, challenge } => self.answer_challenge(socket, &challenge),
+            Input::Unwelcome { socket, why } => self.unwelcome(socket, why),
             Input::Published { op, outcome } => match self.run.ops.remove(&op) {
                 Some(Op::Publish {
                     row,

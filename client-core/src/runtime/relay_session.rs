@@ -363,6 +363,10 @@ impl Session {
             && *auth == id
         {
             let next = if accepted {
+                if message.reason == Reason::Restricted && self.key.role == Role::Inbox {
+                    let (socket, why) = (self.key.clone(), message.text);
+                    self.tell(Input::Unwelcome { socket, why });
+                }
                 Auth::Done
             } else {
                 Auth::Settled(refusal_of_auth(message))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use client_core::ErrorWord;
 use client_core::engine::Progress;
-use client_core::engine::io::{Effect, PublishOutcome, Role};
+use client_core::engine::io::{Effect, Input, PublishOutcome, Role, SocketKey};
 use wire::{Event, OkMessage, PublicKey, kinds};
 
 use crate::network::{Mood, World, key, relay};
@@ -205,6 +205,56 @@ fn a_relay_that_is_pressed_for_time_gets_the_code_later() {
         world.run();
         assert!(matches!(state(&world), Progress::Reached), "{mood}");
     }
+}
+
+#[test]
+fn a_relay_whose_members_are_others_is_told_of_until_it_takes_the_account() {
+    let mut world = World::new(77);
+    world.add("alice", key(1), &["a", "b"], &[]);
+    let own = world.key_of("alice");
+    let unwelcome = |world: &World, role, name| Input::Unwelcome {
+        socket: SocketKey {
+            circle: 0,
+            role,
+            key: world.key_of("alice"),
+            relay: relay(name),
+            is_own: true,
+        },
+        why: "restricted: members only".into(),
+    };
+    // Nothing follows from what only the account's own inbox may hear.
+    let said = unwelcome(&world, Role::Publish, "a");
+    world.feed("alice", said);
+    assert!(matches!(state(&world), Progress::Reached));
+
+    let said = unwelcome(&world, Role::Inbox, "a");
+    world.feed("alice", said);
+    let error = failure(&world);
+    assert_eq!(error.word, ErrorWord::AuthRefused);
+    assert!(error.detail.contains("a.example") && error.detail.contains("members only"));
+    assert!(error.hint.unwrap().contains("relay add"));
+    world.sync("alice");
+    let home = &world.homes["alice"];
+    let report = home.engine.sync_report();
+    let of = |name: &str| report.relays.iter().find(|r| r.url.contains(name)).unwrap();
+    assert!(!of("a.example").ok && of("a.example").detail.contains("members only"));
+    assert!(of("b.example").ok);
+    // What waited was read all the same.
+    assert!(home.engine.caught_up_for(&own, &relay("a")));
+
+    // The next proof may be answered otherwise.
+    let challenged = Input::Challenged {
+        socket: SocketKey {
+            circle: 0,
+            role: Role::Inbox,
+            key: own,
+            relay: relay("a"),
+            is_own: true,
+        },
+        challenge: "again".into(),
+    };
+    world.feed("alice", challenged);
+    assert!(matches!(state(&world), Progress::Reached));
 }
 
 #[test]
