@@ -14,6 +14,7 @@ mod deletion;
 mod files;
 mod hostile;
 mod large;
+mod members;
 mod messages;
 mod network;
 mod policy;

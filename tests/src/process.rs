@@ -25,6 +25,9 @@ pub struct Server {
     child: Child,
     /// What it said it listens on.
     pub url: String,
+    name: String,
+    data: PathBuf,
+    config: Option<PathBuf>,
 }
 
 impl Server {
@@ -50,7 +53,32 @@ impl Server {
             .expect("it speaks");
         let value: Value = serde_json::from_str(&line).expect("one object");
         let url = value["url"].as_str().expect("a URL").to_owned();
-        Self { child, url }
+        Self {
+            child,
+            url,
+            name: name.to_owned(),
+            data: data.to_owned(),
+            config: config.map(Path::to_owned),
+        }
+    }
+
+    /// Runs another verb of its program on its data and configuration, as its operator does
+    /// beside it.
+    pub fn operate(&self, verb: &[&str]) -> Ended {
+        let mut command = Command::new(program(&self.name));
+        command.arg("--json").args(verb);
+        command.arg("--data").arg(&self.data);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        to_its_end(command)
+    }
+
+    /// Sends it a signal, such as `-HUP`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.expect("kill is there").success());
     }
 
     /// The most memory it has had, KiB.
@@ -80,25 +108,54 @@ pub struct Ended {
     pub code: i32,
     /// The first object on stdout, or nothing.
     pub object: Value,
+    /// Every object on stdout.
+    pub objects: Vec<Value>,
     /// The error object on stderr, or nothing.
     pub error: Value,
     /// The most memory it had, KiB.
     pub peak_kib: u64,
 }
 
+impl Ended {
+    /// The same, where it did well.
+    #[track_caller]
+    pub fn done(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// The error object, where it failed with this code and word.
+    #[track_caller]
+    pub fn failed(&self, code: i32, word: &str) -> &Value {
+        assert_eq!(
+            (self.code, &self.error["error"]),
+            (code, &word.into()),
+            "{self:?}"
+        );
+        &self.error
+    }
+}
+
 /// Runs `sotto` on a home to its end, under the key file beside the home.
 pub fn run(home: &Path, args: &[&str]) -> Ended {
-    let mut child = Command::new(program("sotto"))
+    let mut command = Command::new(program("sotto"));
+    command
         .args(["--json", "--no-input", "--timeout", "1800s", "--home"])
         .arg(home)
         .arg("--key-file")
         .arg(home.with_extension("key"))
-        .args(args)
+        .args(args);
+    to_its_end(command)
+}
+
+/// Runs a program to its end.
+fn to_its_end(mut command: Command) -> Ended {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("sotto starts");
+        .expect("it starts");
     let mut errors = child.stderr.take().expect("piped");
     let errors = std::thread::spawn(move || {
         let mut text = String::new();
@@ -112,17 +169,19 @@ pub fn run(home: &Path, args: &[&str]) -> Ended {
     }
     let output = child.wait_with_output().expect("it ended");
     let errors = errors.join().expect("read to the end");
-    let object = |text: &str, is_wanted: fn(&Value) -> bool| {
-        let mut objects = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        objects.find(is_wanted).unwrap_or_default()
+    let objects = |text: &str| -> Vec<Value> {
+        let objects = text.lines().map(serde_json::from_str);
+        objects.filter_map(Result::ok).collect()
     };
-    let is_error = |value: &Value| value["schema"] == "sotto.error/1";
+    let told = objects(&String::from_utf8_lossy(&output.stdout));
+    let mut errors = objects(&errors).into_iter();
     Ended {
         code: output.status.code().unwrap_or(-1),
-        object: object(&String::from_utf8_lossy(&output.stdout), |_| true),
-        error: object(&errors, is_error),
+        object: told.first().cloned().unwrap_or_default(),
+        objects: told,
+        error: errors
+            .find(|value| value["schema"] == "sotto.error/1")
+            .unwrap_or_default(),
         peak_kib: peak,
     }
 }
