@@ -59,8 +59,11 @@ enum Command {
     },
     /// Test a running relay from outside, with keys made for the purpose.
     Check {
-        /// ws:// or wss://
+        /// ws:// or wss://; for a relay of members only with an invite code, as URL#CODE.
         url: String,
+        /// Trust the authorities in this PEM file instead of the web's.
+        #[arg(long, value_name = "F")]
+        ca_file: Option<PathBuf>,
         /// How long each step may take.
         #[arg(long, value_name = "D", default_value = "30s", value_parser = commands::duration)]
         timeout: std::time::Duration,
@@ -132,7 +135,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             public_url,
         } => commands::run::run(&say, place, listen, public_url),
         Command::Init { config } => commands::init(&say, config),
-        Command::Check { url, timeout } => commands::check::check(&say, &url, timeout),
+        Command::Check {
+            url,
+            ca_file,
+            timeout,
+        } => commands::check::check(&say, &url, timeout, ca_file),
         Command::Export { place, output } => commands::transfer::export(&say, place, output),
         Command::Import { place, file } => commands::transfer::import(&say, place, file),
         Command::Compact { place } => commands::transfer::compact(&say, place),

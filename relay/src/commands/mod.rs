@@ -1,7 +1,6 @@
 //! What the commands share: configuration from arguments, output, failures.
 
 pub mod check;
-mod peer;
 pub mod run;
 pub mod transfer;
 pub mod user;
@@ -128,6 +127,12 @@ impl Failure {
     /// What went wrong, in words.
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Where there is more to say than of every failure of its kind.
+    pub fn with_hint(mut self, hint: &'static str) -> Self {
+        self.hint = hint;
+        self
     }
 
     /// Where the detail says what to do.

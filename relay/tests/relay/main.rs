@@ -13,6 +13,7 @@
     reason = "tests may fail loudly, and their numbers are small"
 )]
 
+mod check;
 mod count;
 mod crash;
 mod deletion;

@@ -23,13 +23,13 @@ use crate::operator::Operated;
 use crate::support::{PATIENCE, now, person, start};
 
 /// An authority of our own, and where it keeps what it issued.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,24 +40,43 @@ impl Authority {
         Self { issuer, folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a new certificate for `localhost` over the last one; its bytes.
-    fn issue(&self) -> CertificateDer<'static> {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    pub fn issue(&self) -> CertificateDer<'static> {
+        self.issue_for(&["localhost", "127.0.0.1"], |_| {})
+    }
+
+    /// The same for other names, or changed otherwise.
+    pub fn issue_for(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &self.issuer)
-            .unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        self.write(&certificate, &key)
+    }
+
+    /// Writes a certificate that no authority has signed over the last one.
+    pub fn sign_itself(&self, name: &str) -> CertificateDer<'static> {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        self.write(&params.self_signed(&key).unwrap(), &key)
+    }
+
+    fn write(&self, certificate: &rcgen::Certificate, key: &KeyPair) -> CertificateDer<'static> {
         std::fs::write(self.path("chain.pem"), certificate.pem()).unwrap();
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
         certificate.der().clone()
     }
 
-    fn files(&self) -> Tls {
+    pub fn files(&self) -> Tls {
         Tls::Files {
             certificate: self.path("chain.pem"),
             key: self.path("key.pem"),

@@ -6,29 +6,34 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use rustls::pki_types::ServerName;
 use secp256k1::{Keypair, SECP256K1, SecretKey};
 use sotto_relay::config::Clock;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{
-    ClientFrame, Event, EventDraft, Filter, OkMessage, PublicKey, RelayFrame, RelayUrl, Signature,
-    SubscriptionId, Tag, kinds,
+    ClientFrame, Event, EventDraft, Filter, OkMessage, PublicKey, Reason, RelayFrame, RelayUrl,
+    Signature, SubscriptionId, Tag, kinds,
 };
 
+use super::target::{Stream, Target, Trouble};
+
+/// What to do where a wrap is refused because of whom it is for.
+const WALLED: &str = "if the relay takes wraps for its own users only, as it may: make an invite \
+                      (`sotto-relay user invite --expires 1h`) and check with 'URL#CODE'";
+/// What to do where a proof is refused.
+const UNPROVEN: &str = "list this very URL in server.public_urls, and set the clock by NTP";
+
 /// A key for this check alone.
+#[derive(Clone, Copy)]
 pub struct Key(Keypair);
 
 impl Key {
-    pub fn fresh() -> Result<Self, String> {
+    pub fn fresh() -> Result<Self, Trouble> {
         loop {
             let mut secret = [0; 32];
             SysRng
                 .try_fill_bytes(&mut secret)
-                .map_err(|_| "the system gives no random bytes".to_owned())?;
+                .map_err(|_| Trouble::from("the system gives no random bytes"))?;
             // All but a few of 2^128 draws are valid.
             if let Ok(secret) = SecretKey::from_slice(&secret) {
                 return Ok(Self(Keypair::from_secret_key(SECP256K1, &secret)));
@@ -65,53 +70,13 @@ impl Key {
         ];
         self.sign(kinds::DELETION, now(), tags, "")
     }
-}
 
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-pub async fn dial(url: &RelayUrl) -> Result<Box<dyn Stream>, String> {
-    let host = url.host();
-    let bare = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let stream = TcpStream::connect((bare.as_str(), url.port()))
-        .await
-        .map_err(|error| format!("{url}: {error}"))?;
-    if !url.is_secure() {
-        return Ok(Box::new(stream));
+    /// A request to join with a code, or to leave (NIP-43).
+    pub fn wish(&self, kind: u16, code: Option<&str>) -> Event {
+        let mut tags = vec![Tag::new(["-"])];
+        tags.extend(code.map(|code| Tag::new(["claim", code])));
+        self.sign(kind, now(), tags, "")
     }
-    let stream = secure(url, bare, stream).await?;
-    Ok(Box::new(stream))
-}
-
-async fn secure(
-    url: &RelayUrl,
-    host: String,
-    stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, String> {
-    let config = sotto_relay::tls::client(None).map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
-    tokio_rustls::TlsConnector::from(config)
-        .connect(name, stream)
-        .await
-        .map_err(|error| format!("{url}: TLS failed: {error}"))
-}
-
-/// The certificate that the server shows, in DER.
-pub async fn certificate(url: &RelayUrl) -> Result<Vec<u8>, String> {
-    let host = url.host();
-    let bare = host.trim_matches(['[', ']']).to_owned();
-    let stream = TcpStream::connect((bare.as_str(), url.port()))
-        .await
-        .map_err(|error| format!("{url}: {error}"))?;
-    let stream = secure(url, bare, stream).await?;
-    let chain = stream.get_ref().1.peer_certificates();
-    let first = chain.and_then(|chain| chain.first());
-    first
-        .map(|certificate| certificate.to_vec())
-        .ok_or_else(|| "the server shows no certificate".to_owned())
 }
 
 /// A connection to the relay.
@@ -123,22 +88,22 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub async fn connect(url: &RelayUrl, timeout: Duration) -> Result<Self, String> {
+    pub async fn connect(target: &Target) -> Result<Self, Trouble> {
+        let url = &target.url;
         let open = async {
-            let stream = dial(url).await?;
-            tokio_tungstenite::client_async(url.as_str(), stream)
-                .await
-                .map_err(|error| format!("{url}: no WebSocket: {error}"))
+            let stream = target.dial().await?;
+            let opened = tokio_tungstenite::client_async(url.as_str(), stream).await;
+            opened.map_err(|error| format!("{url}: no WebSocket: {error}").into())
         };
-        let (socket, _) = within(timeout, open).await?;
+        let (socket, _) = target.within(open).await?;
         let mut peer = Self {
             socket,
             url: url.clone(),
             challenge: None,
-            timeout,
+            timeout: target.timeout,
         };
         // A challenge comes at once or only when one is needed.
-        let wait = timeout.min(Duration::from_secs(2));
+        let wait = target.timeout.min(Duration::from_secs(2));
         if let Ok(Ok(RelayFrame::Auth(challenge))) =
             tokio::time::timeout(wait, peer.next_frame()).await
         {
@@ -147,47 +112,47 @@ impl Peer {
         Ok(peer)
     }
 
-    pub async fn connect_as(url: &RelayUrl, timeout: Duration, key: &Key) -> Result<Self, String> {
-        let mut peer = Self::connect(url, timeout).await?;
-        let challenge = peer
-            .challenge
-            .clone()
-            .ok_or("no AUTH challenge".to_owned())?;
+    pub async fn connect_as(target: &Target, key: &Key) -> Result<Self, Trouble> {
+        let mut peer = Self::connect(target).await?;
+        let challenge = peer.challenge.clone().ok_or("no AUTH challenge")?;
         let tags = vec![
             Tag::new(["relay", peer.url.as_str()]),
             Tag::new(["challenge", &challenge]),
         ];
         let event = key.sign(kinds::CLIENT_AUTH, now(), tags, "");
         peer.send(ClientFrame::auth(event.json())).await?;
-        peer.answer(&event)
-            .await?
-            .map_err(|message| format!("AUTH is refused: {}", shown(&message)))?;
+        let answer = peer.answer(&event).await?;
+        answer.map_err(|message| {
+            Trouble::with_fix(format!("AUTH is refused: {}", shown(&message)), UNPROVEN)
+        })?;
         Ok(peer)
     }
 
-    async fn send(&mut self, text: String) -> Result<(), String> {
-        let lost = |_| "the connection was lost".to_owned();
+    async fn send(&mut self, text: String) -> Result<(), Trouble> {
+        let lost = |_| Trouble::from("the connection was lost");
         self.socket.send(Message::text(text)).await.map_err(lost)
     }
 
-    async fn next_frame(&mut self) -> Result<RelayFrame, String> {
+    async fn next_frame(&mut self) -> Result<RelayFrame, Trouble> {
         loop {
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
                     return RelayFrame::decode(&Bytes::from(text.as_bytes().to_vec()))
-                        .map_err(|error| format!("the relay sent a bad message: {error}"));
+                        .map_err(|error| format!("the relay sent a bad message: {error}").into());
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                _ => return Err("the relay closed the connection".to_owned()),
+                _ => return Err("the relay closed the connection".into()),
             }
         }
     }
 
-    async fn receive(&mut self) -> Result<RelayFrame, String> {
-        within(self.timeout, self.next_frame()).await
+    async fn receive(&mut self) -> Result<RelayFrame, Trouble> {
+        tokio::time::timeout(self.timeout, self.next_frame())
+            .await
+            .unwrap_or_else(|_| Err("the relay did not answer in time".into()))
     }
 
-    async fn answer(&mut self, event: &Event) -> Result<Result<(), OkMessage>, String> {
+    async fn answer(&mut self, event: &Event) -> Result<Result<(), OkMessage>, Trouble> {
         loop {
             match self.receive().await? {
                 RelayFrame::Ok(id, true, _) if id == event.id() => return Ok(Ok(())),
@@ -198,19 +163,23 @@ impl Peer {
     }
 
     /// Publishes; the relay's refusal, if it refuses.
-    pub async fn publish(&mut self, event: &Event) -> Result<Result<(), OkMessage>, String> {
+    pub async fn publish(&mut self, event: &Event) -> Result<Result<(), OkMessage>, Trouble> {
         self.send(ClientFrame::event(event.json())).await?;
         self.answer(event).await
     }
 
-    pub async fn must_accept(&mut self, event: &Event, what: &str) -> Result<(), String> {
+    /// Publishes a wrap that any relay should take.
+    pub async fn must_accept(&mut self, event: &Event, what: &str) -> Result<(), Trouble> {
         let answer = self.publish(event).await?;
-        answer.map_err(|message| format!("{what} is refused: {}", shown(&message)))
+        answer.map_err(|message| refused(what, &message))
     }
 
     /// Stored events, or the message of CLOSED.
-    pub async fn fetch(&mut self, filter: Filter) -> Result<Result<Vec<Event>, OkMessage>, String> {
-        let id = SubscriptionId::new("check").map_err(|error| error.to_string())?;
+    pub async fn fetch(
+        &mut self,
+        filter: Filter,
+    ) -> Result<Result<Vec<Event>, OkMessage>, Trouble> {
+        let id = SubscriptionId::new("check").map_err(|error| Trouble::from(error.to_string()))?;
         self.send(ClientFrame::req(&id, &[filter])).await?;
         let mut events = Vec::new();
         loop {
@@ -226,14 +195,15 @@ impl Peer {
     }
 }
 
-/// The work, or a failure once it takes too long.
-pub async fn within<T>(
-    timeout: Duration,
-    work: impl Future<Output = Result<T, String>>,
-) -> Result<T, String> {
-    tokio::time::timeout(timeout, work)
-        .await
-        .unwrap_or_else(|_| Err("the relay did not answer in time".to_owned()))
+/// A wrap that should have been taken.
+pub fn refused(what: &str, message: &OkMessage) -> Trouble {
+    let detail = format!("{what} is refused: {}", shown(message));
+    match message.reason {
+        Reason::AuthRequired | Reason::Restricted | Reason::Blocked => {
+            Trouble::with_fix(detail, WALLED)
+        }
+        _ => detail.into(),
+    }
 }
 
 /// A relay's own words, without what a terminal would obey.

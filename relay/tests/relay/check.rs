@@ -1,0 +1,458 @@
+//! `check URL` against relays that keep every rule but one, and against certificates that no
+//! client should trust.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use sotto_relay::Config;
+use sotto_relay::policy::Writers;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use wire::{ClientFrame, Event, EventId, PublicKey, RelayFrame, kinds};
+
+use crate::crash::binary;
+use crate::support::{now, start};
+use crate::tls::Authority;
+
+/// Which rule the relay breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    NoDocument,
+    NoNips,
+    NoChallenge,
+    RefusesProofs,
+    NoWall,
+    Loses,
+    ShowsToOthers,
+    TakesTooLarge,
+    TakesOld,
+    TakesFromTheFuture,
+    RefusesTwoDaysOld,
+    TakesExpired,
+    ShowsExpired,
+    IgnoresSender,
+    IgnoresRecipient,
+    TakesDeletedAgain,
+}
+
+/// A relay in memory, for one check.
+struct Faulty {
+    fault: Fault,
+    events: Mutex<Vec<Event>>,
+    deleted: Mutex<BTreeSet<EventId>>,
+}
+
+impl Faulty {
+    async fn start(fault: Fault) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let relay = Arc::new(Self {
+            fault,
+            events: Mutex::default(),
+            deleted: Mutex::default(),
+        });
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(relay.clone().serve(stream));
+            }
+        });
+        url
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+        let mut head = [0; 2_048];
+        let length = stream.peek(&mut head).await.unwrap();
+        if !String::from_utf8_lossy(&head[..length])
+            .to_lowercase()
+            .contains("upgrade: websocket")
+        {
+            let _ = stream.read(&mut head).await;
+            let body = self.document().to_string();
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = stream.write_all(head.as_bytes()).await;
+            return;
+        }
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        if !self.has(Fault::NoChallenge) {
+            let frame = RelayFrame::auth("prove it");
+            let _ = socket.send(Message::text(frame)).await;
+        }
+        let mut auth = Vec::new();
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Text(text) = message else {
+                continue;
+            };
+            let bytes = bytes::Bytes::copy_from_slice(text.as_bytes());
+            for answer in self.answer(&mut auth, &bytes) {
+                let _ = socket.send(Message::text(answer)).await;
+            }
+        }
+    }
+
+    fn document(&self) -> Value {
+        match self.fault {
+            Fault::NoDocument => json!("what would that be?"),
+            Fault::NoNips => json!({"limitation": self.limitation()}),
+            _ => json!({
+                "supported_nips": [1, 9, 40, 42, 59, 62, 70],
+                "limitation": self.limitation(),
+            }),
+        }
+    }
+
+    fn limitation(&self) -> Value {
+        json!({"max_content_length": 4_096, "max_message_length": 131_072, "max_subscriptions": 20})
+    }
+
+    fn answer(&self, auth: &mut Vec<PublicKey>, bytes: &bytes::Bytes) -> Vec<String> {
+        match ClientFrame::decode(bytes) {
+            Ok(ClientFrame::Event(event)) => {
+                let refusal = self.take(&event);
+                let text = refusal.unwrap_or_default();
+                vec![RelayFrame::ok(&event.id(), text.is_empty(), text)]
+            }
+            Ok(ClientFrame::Auth(event)) if self.has(Fault::RefusesProofs) => {
+                let text = "restricted: the relay tag names another relay";
+                vec![RelayFrame::ok(&event.id(), false, text)]
+            }
+            Ok(ClientFrame::Auth(event)) => {
+                auth.push(event.pubkey());
+                vec![RelayFrame::ok(&event.id(), true, "")]
+            }
+            Ok(ClientFrame::Req(id, _)) if auth.is_empty() && !self.has(Fault::NoWall) => {
+                vec![RelayFrame::closed(&id, "auth-required: prove a key")]
+            }
+            Ok(ClientFrame::Req(id, filters)) => {
+                let events = self.events.lock().unwrap();
+                let is_shown = |event: &&Event| {
+                    let is_expired = event.expiration().is_some_and(|end| end <= now());
+                    let is_theirs = event.tags().people().any(|key| auth.contains(&key));
+                    filters.iter().any(|filter| filter.matches(event))
+                        && (is_theirs || self.has(Fault::ShowsToOthers))
+                        && (!is_expired || self.has(Fault::ShowsExpired))
+                        && !self.has(Fault::Loses)
+                };
+                let found = events.iter().filter(is_shown);
+                let mut frames: Vec<String> = found
+                    .map(|event| RelayFrame::event(&id, event.json()))
+                    .collect();
+                frames.push(RelayFrame::eose(&id, None));
+                frames
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes an event, or says why not.
+    fn take(&self, event: &Event) -> Option<&'static str> {
+        if event.kind() == kinds::DELETION {
+            self.delete(event);
+            return None;
+        }
+        let at = event.created_at();
+        let past = match self.has(Fault::RefusesTwoDaysOld) {
+            true => 86_400,
+            false => 2 * 86_400 + 900,
+        };
+        let is_expired = event.expiration().is_some_and(|end| end <= now());
+        let is_deleted = self.deleted.lock().unwrap().contains(&event.id());
+        for (is_wrong, fault, why) in [
+            (
+                event.json().len() > 5_000,
+                Fault::TakesTooLarge,
+                "invalid: too large",
+            ),
+            (at + past < now(), Fault::TakesOld, "invalid: too old"),
+            (
+                at > now() + 900,
+                Fault::TakesFromTheFuture,
+                "invalid: too early",
+            ),
+            (is_expired, Fault::TakesExpired, "invalid: expired"),
+            (is_deleted, Fault::TakesDeletedAgain, "blocked: deleted"),
+        ] {
+            if is_wrong && !self.has(fault) {
+                return Some(why);
+            }
+        }
+        self.events.lock().unwrap().push(event.clone());
+        None
+    }
+
+    fn delete(&self, request: &Event) {
+        let mut events = self.events.lock().unwrap();
+        events.retain(|event| {
+            let id = event.id().to_hex();
+            let is_named = request.tags().values("e").any(|named| named == id);
+            let is_sender = event.pubkey() == request.pubkey();
+            let is_recipient = event.tags().people().any(|key| key == request.pubkey());
+            let goes = is_named
+                && ((is_sender && !self.has(Fault::IgnoresSender))
+                    || (is_recipient && !self.has(Fault::IgnoresRecipient)));
+            if goes {
+                self.deleted.lock().unwrap().insert(event.id());
+            }
+            !goes
+        });
+    }
+}
+
+async fn check(arguments: &[&str]) -> Output {
+    let mut command = binary();
+    command.args(["--json", "check"]).args(arguments);
+    let run = move || command.output().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn error(output: &Output) -> Value {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+/// The names of what failed; every failure has a fix, and nothing else has.
+fn failed(report: &Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().unwrap();
+    for check in checks {
+        let is_fine = check["ok"].as_bool().unwrap();
+        let fix = check["fix"].as_str().unwrap();
+        assert_eq!(is_fine, fix.is_empty(), "{check}");
+    }
+    let bad = checks.iter().filter(|check| check["ok"] == false);
+    bad.map(|check| check["name"].as_str().unwrap()).collect()
+}
+
+fn fix_of<'r>(report: &'r Value, name: &str) -> &'r str {
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == name);
+    check.unwrap()["fix"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn r_prog_8_every_check_fails_where_its_rule_is_broken_and_tells_a_fix() {
+    const KEYED: [&str; 4] = [
+        "delivery",
+        "expiry",
+        "deletion_by_sender",
+        "deletion_by_recipient",
+    ];
+    let cases: [(Fault, &[&str]); 17] = [
+        (Fault::None, &[]),
+        (Fault::NoDocument, &["information", "limits"]),
+        (Fault::NoNips, &["information"]),
+        (
+            Fault::NoChallenge,
+            &[&["challenge"], &KEYED[..]].concat().leak()[..],
+        ),
+        (Fault::RefusesProofs, &KEYED),
+        (Fault::NoWall, &["auth_wall"]),
+        (Fault::Loses, &["delivery"]),
+        (Fault::ShowsToOthers, &["delivery"]),
+        (Fault::TakesTooLarge, &["limits"]),
+        (Fault::TakesOld, &["window"]),
+        (Fault::TakesFromTheFuture, &["window"]),
+        (Fault::RefusesTwoDaysOld, &["window"]),
+        (Fault::TakesExpired, &["expiry"]),
+        (Fault::ShowsExpired, &["expiry"]),
+        (Fault::IgnoresSender, &["deletion_by_sender"]),
+        (Fault::IgnoresRecipient, &["deletion_by_recipient"]),
+        (
+            Fault::TakesDeletedAgain,
+            &["deletion_by_sender", "deletion_by_recipient"],
+        ),
+    ];
+    let mut running = tokio::task::JoinSet::new();
+    for (fault, wanted) in cases {
+        running.spawn(async move {
+            let url = Faulty::start(fault).await;
+            // A challenge that does not come is waited for on every connection.
+            let timeout = match fault {
+                Fault::NoChallenge => "300ms",
+                _ => "30s",
+            };
+            let output = check(&[&url, "--timeout", timeout]).await;
+            let report = report(&output);
+            assert_eq!(failed(&report), wanted, "{fault:?}: {report:#}");
+            let code = if wanted.is_empty() { 0 } else { 5 };
+            assert_eq!(output.status.code(), Some(code), "{fault:?}");
+            if fault == Fault::RefusesProofs {
+                assert!(fix_of(&report, "delivery").contains("server.public_urls"));
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r_prog_9_a_certificate_that_clients_do_not_trust_is_unreachable_and_tells_a_fix() {
+    let authority = Authority::new();
+    let root = authority.path("root.pem");
+    let root = root.to_str().unwrap();
+    let day = Duration::from_secs(86_400);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let today = epoch + Duration::from_secs(now());
+    type Change = Box<dyn Fn(&mut rcgen::CertificateParams)>;
+    let cases: [(&str, Change, &str, &str); 3] = [
+        (
+            "localhost",
+            Box::new(move |params| params.not_after = today - day),
+            "has expired",
+            "renew",
+        ),
+        (
+            "localhost",
+            Box::new(move |params| params.not_before = today + day),
+            "not valid yet",
+            "NTP",
+        ),
+        (
+            "relay.example",
+            Box::new(|_| {}),
+            "for another name",
+            "issued for the name",
+        ),
+    ];
+    for (name, change, why, fix) in cases {
+        authority.issue_for(&[name], change);
+        let relay = start(with_files(&authority)).await;
+        let url = format!("wss://localhost:{}", relay.port());
+        let output = check(&[&url, "--ca-file", root]).await;
+        let error = error(&output);
+        assert_eq!(output.status.code(), Some(3), "{error}");
+        assert_eq!(error["error"], "unreachable");
+        assert!(error["detail"].as_str().unwrap().contains(why), "{error}");
+        assert!(error["hint"].as_str().unwrap().contains(fix), "{error}");
+        relay.stop().await.unwrap();
+    }
+
+    // Nobody that clients know has signed it: neither an authority of our own, nor itself.
+    for signs_itself in [false, true] {
+        match signs_itself {
+            true => authority.sign_itself("localhost"),
+            false => authority.issue(),
+        };
+        let relay = start(with_files(&authority)).await;
+        let url = format!("wss://localhost:{}", relay.port());
+        let output = check(&[&url]).await;
+        let error = error(&output);
+        assert_eq!(output.status.code(), Some(3), "{error}");
+        let detail = error["detail"].as_str().unwrap();
+        assert!(detail.contains("nobody whom clients trust"), "{error}");
+        let hint = error["hint"].as_str().unwrap();
+        assert!(hint.contains("--ca-file") && hint.contains("[acme]"));
+        relay.stop().await.unwrap();
+    }
+    // What does not speak TLS at all, and nobody.
+    let relay = start(Config::in_memory()).await;
+    let output = check(&[&format!("wss://localhost:{}", relay.port())]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(error(&output)["detail"].as_str().unwrap().contains("TLS"));
+    relay.stop().await.unwrap();
+    let output = check(&["ws://127.0.0.1:1"]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(!error(&output)["hint"].as_str().unwrap().is_empty());
+}
+
+fn with_files(authority: &Authority) -> Config {
+    let mut config = Config::in_memory();
+    config.tls = authority.files();
+    config
+}
+
+#[tokio::test]
+async fn r_prog_9_an_authority_of_ones_own_is_named_by_its_file() {
+    let authority = Authority::new();
+    let root = authority.path("root.pem");
+    let root = root.to_str().unwrap();
+    authority.issue();
+    let relay = start(with_files(&authority)).await;
+    let url = format!("wss://localhost:{}", relay.port());
+    let output = check(&[&url, "--ca-file", root]).await;
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(failed(&report), [""; 0]);
+    // A file that is not there, and one in which there is none.
+    let missing = check(&[&url, "--ca-file", "/nowhere/root.pem"]).await;
+    assert_eq!(missing.status.code(), Some(7));
+    std::fs::write(authority.path("empty.pem"), "nothing").unwrap();
+    let empty = authority.path("empty.pem");
+    let empty = check(&[&url, "--ca-file", empty.to_str().unwrap()]).await;
+    assert_eq!(empty.status.code(), Some(2));
+    assert_eq!(error(&empty)["error"], "usage");
+    relay.stop().await.unwrap();
+
+    // One that is good for a day more is told before it is too late.
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let tomorrow = epoch + Duration::from_secs(now() + 86_400);
+    authority.issue_for(&["localhost"], move |params| params.not_after = tomorrow);
+    let relay = start(with_files(&authority)).await;
+    let url = format!("wss://localhost:{}", relay.port());
+    let output = check(&[&url, "--ca-file", root]).await;
+    assert_eq!(failed(&self::report(&output)), ["tls"]);
+    assert_eq!(output.status.code(), Some(5));
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_prog_10_a_relay_of_members_is_checked_with_an_invite() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::on_disk(folder.path());
+    config.rules.writers = Writers::Members(BTreeSet::new());
+    let relay = start(config).await;
+    let url = relay.url();
+    let output = check(&[&url]).await;
+    let without = report(&output);
+    let wanted = [
+        "delivery",
+        "window",
+        "expiry",
+        "deletion_by_sender",
+        "deletion_by_recipient",
+    ];
+    assert_eq!(failed(&without), wanted, "{without:#}");
+    for name in wanted {
+        assert!(fix_of(&without, name).contains("URL#CODE"), "{without:#}");
+    }
+
+    let made = user(folder.path(), &["invite"]);
+    let invited = format!("{url}#{}", made[0]["code"].as_str().unwrap());
+    let output = check(&[&invited]).await;
+    let report = report(&output);
+    assert_eq!(failed(&report), [""; 0], "{report:#}");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!report.to_string().contains('#'), "{report}");
+    // Nobody is left behind.
+    assert!(user(folder.path(), &["list"]).is_empty());
+    // The code was good for one check.
+    let output = check(&[&invited]).await;
+    let again = self::report(&output);
+    assert_eq!(failed(&again)[0], "join", "{again:#}");
+    relay.stop().await.unwrap();
+}
+
+fn user(data: &Path, verb: &[&str]) -> Vec<Value> {
+    let mut command = binary();
+    command.args(["--json", "user"]).args(verb);
+    let output = command.arg("--data").arg(data).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().unwrap()
+}
