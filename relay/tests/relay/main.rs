@@ -39,3 +39,4 @@ mod rules;
 mod runs;
 mod support;
 mod tls;
+mod transfer;

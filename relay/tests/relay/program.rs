@@ -10,7 +10,7 @@ use wire::Filter;
 
 use crate::crash::{Program, binary};
 use crate::files::{self, files};
-use crate::support::{Client, ids, now, person, start};
+use crate::support::{Client, ids, person, start};
 
 fn run(arguments: &[&str]) -> Output {
     binary().args(arguments).output().unwrap()
@@ -155,51 +155,6 @@ fn r_prog_5_a_wrong_data_folder_is_not_an_empty_store() {
         assert!(output.stdout.is_empty(), "{command}");
         assert!(!data.exists(), "{command}");
     }
-}
-
-#[tokio::test]
-async fn r_prog_6_export_and_import_carry_every_event_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
-    let to = person(2);
-    let mut config = Config::on_disk(&old);
-    config.rules.wrap_past = None;
-    let relay = start(config).await;
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    let aged = person(9).sign(
-        1059,
-        now() - 9 * 86_400,
-        &[&["p", &to.key().to_hex()]],
-        "aged",
-    );
-    let own = to.sign(1, now(), &[&["-"]], "protected");
-    let gone = person(8).wrap(&to, "gone");
-    for event in [&aged, &own, &gone, &person(8).deletion(&gone)] {
-        client.put(event).await;
-    }
-    relay.stop().await.unwrap();
-    let lines = folder.path().join("events.jsonl");
-    let output = run(&["--json", "export", "--data", text(&old), "-o", text(&lines)]);
-    assert_eq!(output.status.code(), Some(0));
-    let mut all = std::fs::read_to_string(&lines).unwrap();
-    assert_eq!(all.lines().count(), 2);
-    let output = run(&["--json", "import", "--data", text(&new), text(&lines)]);
-    assert_eq!(output.status.code(), Some(0));
-    all.push_str("{\"forged\":true}\n");
-    std::fs::write(&lines, all).unwrap();
-    let output = run(&["--json", "import", "--data", text(&new), text(&lines)]);
-    assert_eq!(output.status.code(), Some(5));
-    assert_eq!(error(&output)["error"], "partly_done");
-    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (&object["known"], &object["refused"]),
-        (&2.into(), &1.into())
-    );
-    let relay = start(Config::on_disk(&new)).await;
-    let mut client = Client::connect_as(&relay.url(), &to).await;
-    let found = client.fetch(Filter::default()).await.unwrap();
-    assert_eq!(ids(&found), [own.id(), aged.id()]);
-    relay.stop().await.unwrap();
 }
 
 #[tokio::test]
