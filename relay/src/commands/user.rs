@@ -294,11 +294,13 @@ fn plural(keys: u32) -> String {
     }
 }
 
+/// To the nearest whole number: an invite of 7 days has not 6 a second later.
 fn spell(seconds: u64) -> String {
+    let whole = |unit: u64| seconds.saturating_add(unit / 2) / unit;
     match seconds {
-        s if s >= 2 * 86_400 => format!("{} days", s / 86_400),
-        s if s >= 2 * 3_600 => format!("{} hours", s / 3_600),
-        s if s >= 120 => format!("{} minutes", s / 60),
+        s if s >= 2 * 86_400 => format!("{} days", whole(86_400)),
+        s if s >= 2 * 3_600 => format!("{} hours", whole(3_600)),
+        s if s >= 120 => format!("{} minutes", whole(60)),
         s => format!("{s} seconds"),
     }
 }
