@@ -14,6 +14,7 @@
 )]
 
 mod check;
+mod contract;
 mod count;
 mod crash;
 mod deletion;
