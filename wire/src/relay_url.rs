@@ -88,6 +88,14 @@ fn parse(text: &str, plain: &str, secure: &str, what: &'static str) -> Result<Ur
         });
     }
     let url = Url::parse(text.trim()).map_err(|_| DecodeError::invalid(what))?;
+    // A host in another script, or a path with what has to be escaped, is longer in the one
+    // spelling that is kept, and that one has to be read again.
+    if spelling(&url).len() > limits::URL_BYTES {
+        return Err(DecodeError::TooLarge {
+            what,
+            limit: limits::URL_BYTES,
+        });
+    }
     let fine = (url.scheme() == plain || url.scheme() == secure)
         && url.host().is_some()
         && url.username().is_empty()
@@ -100,6 +108,11 @@ fn parse(text: &str, plain: &str, secure: &str, what: &'static str) -> Result<Ur
     } else {
         Err(DecodeError::invalid(what))
     }
+}
+
+/// The one spelling: what two equal addresses have in common.
+fn spelling(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
 }
 
 fn host_of(url: &str) -> Option<Url> {
@@ -181,7 +194,7 @@ impl RelayUrl {
     /// From text as a person or an event wrote it.
     pub fn parse(text: &str) -> Result<Self, DecodeError> {
         let url = parse(text, "ws", "wss", "relay URL")?;
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+        Ok(Self(spelling(&url).to_owned()))
     }
 }
 
@@ -192,7 +205,7 @@ impl Origin {
         if url.path() != "/" {
             return Err(DecodeError::invalid("file server URL"));
         }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+        Ok(Self(spelling(&url).to_owned()))
     }
 
     /// The origin with its port always named, lower case: the text that upload keys are derived
@@ -224,6 +237,20 @@ mod tests {
             RelayUrl::parse("ws://h:7447/a/").unwrap().as_str(),
             "ws://h:7447/a"
         );
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_not_too_long_for_itself() {
+        for text in [
+            format!("wss://h/{}", " a".repeat(100)),
+            format!("wss://{}.example", "ü".repeat(110)),
+        ] {
+            assert!(text.len() <= limits::URL_BYTES);
+            assert!(RelayUrl::parse(&text).is_err(), "{text}");
+        }
+        let long = format!("wss://h/{}", "a".repeat(limits::URL_BYTES - 8));
+        let url = RelayUrl::parse(&long).unwrap();
+        assert_eq!(RelayUrl::parse(url.as_str()).unwrap(), url);
     }
 
     #[test]
