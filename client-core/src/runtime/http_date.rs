@@ -38,7 +38,11 @@ pub fn parse(text: &str) -> Option<u64> {
     let (hour, minute, second): (u64, u64, u64) = (clock.next()??, clock.next()??, clock.next()??);
     let is_gmt = parts.next()? == "GMT" && parts.next().is_none();
     let month = u64::try_from(month).ok()? + 1;
-    let fits = (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;
+    let fits = (1..=31).contains(&day)
+        && (1970..=9999).contains(&year)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
     if !is_gmt || !fits {
         return None;
     }
@@ -111,6 +115,9 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37",
             "Sun, 06 Nov 1994 24:00:00 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",
+            // As many days as a number holds, and none.
+            "x, 18446744073709551615 Nov 1994 08:49:37 GMT",
+            "x, 0 Nov 1994 08:49:37 GMT",
             "x, 99999999999999999999 Nov 1994 08:49:37 GMT",
         ] {
             assert_eq!(parse(text), None, "{text}");
