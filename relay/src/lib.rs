@@ -38,6 +38,7 @@ pub mod forwarded;
 pub mod history;
 pub mod https;
 pub mod ingest;
+pub mod json_lines;
 pub mod lanes;
 pub mod ledger;
 pub mod listener;

@@ -2,6 +2,7 @@
 //! (NIP-98). Off where the configuration names no administrators.
 
 mod methods;
+mod request;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +11,14 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Limited};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use wire::{EventId, HttpAuth};
 
 use crate::budget::Budget;
 use crate::policy::OwnUrls;
 use crate::server::Shared;
+
+pub use request::{Call, Change, List, Malformed, Request};
 
 /// What its requests and answers are.
 pub const CONTENT_TYPE: &str = "application/nostr+json+rpc";
@@ -54,14 +56,6 @@ impl UsedProofs {
 /// Why a request was not carried out, and not even read.
 struct Refused(StatusCode, &'static str);
 
-/// A request that may be carried out.
-#[derive(Debug, Deserialize)]
-struct Request {
-    method: String,
-    #[serde(default)]
-    params: Vec<Value>,
-}
-
 /// Carries a request out. What it changed is on disk, and in force, when the answer is sent.
 /// `budget` is of the address that it came from, where that has one.
 pub async fn answer(
@@ -74,7 +68,7 @@ pub async fn answer(
         Ok(request) => request,
         Err(Refused(status, why)) => return respond(status, &json!({ "error": why })),
     };
-    let done = methods::call(shared, &request.method, &request.params).await;
+    let done = methods::call(shared, &request).await;
     let answer = match done {
         Ok(result) => json!({ "result": result }),
         Err(why) => json!({ "error": why }),
@@ -129,7 +123,7 @@ async fn read(
         unauthorized("the proof is for another request, address or minute (NIP-98)")
     })?;
     shared.used_proofs.take(proof.id(), proof.until(), now)?;
-    serde_json::from_slice(&body).map_err(|_| {
+    Request::decode(&body).map_err(|Malformed| {
         Refused(
             StatusCode::BAD_REQUEST,
             "not a JSON object with method and params (NIP-86)",

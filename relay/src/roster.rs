@@ -98,6 +98,26 @@ impl Roster {
     /// What the file's format is called now.
     pub const VERSION: u32 = 1;
 
+    /// Reads what a file holds. What a newer program wrote is not touched.
+    pub fn decode(json: &[u8]) -> Result<Self, RosterError> {
+        // A newer format may have fields that this one does not know, so the version comes first.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_slice(json).map_err(|_| RosterError::Damaged)?;
+        if version > Self::VERSION {
+            return Err(RosterError::Newer);
+        }
+        serde_json::from_slice(json).map_err(|_| RosterError::Damaged)
+    }
+
+    /// What a file is to hold.
+    pub fn encode(&self) -> Result<Vec<u8>, RosterError> {
+        let bytes = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
+        Ok(bytes)
+    }
+
     /// Whether the key was made a member at run time.
     pub fn is_member(&self, key: &PublicKey) -> bool {
         self.members.contains_key(key)

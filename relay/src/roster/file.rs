@@ -206,16 +206,7 @@ fn read(path: &Path) -> Result<(Arc<Roster>, Option<Seen>), RosterError> {
     let seen = Seen::of(&file)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES).read_to_end(&mut bytes)?;
-    // A newer format may have fields that this one does not know, so the version comes first.
-    #[derive(serde::Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let Version { version } = serde_json::from_slice(&bytes).map_err(|_| RosterError::Damaged)?;
-    if version > Roster::VERSION {
-        return Err(RosterError::Newer);
-    }
-    let roster = serde_json::from_slice(&bytes).map_err(|_| RosterError::Damaged)?;
+    let roster = Roster::decode(&bytes)?;
     Ok((Arc::new(roster), Some(seen)))
 }
 
@@ -223,7 +214,7 @@ fn read(path: &Path) -> Result<(Arc<Roster>, Option<Seen>), RosterError> {
 /// left is on no list any more, and in no file either.
 fn write(folder: &Path, roster: &Roster) -> Result<File, RosterError> {
     let (path, aside) = (folder.join(NAME), folder.join(ASIDE));
-    let bytes = serde_json::to_vec_pretty(roster).map_err(std::io::Error::other)?;
+    let bytes = roster.encode()?;
     let old = OpenOptions::new().write(true).open(&path);
     // One that a crash left behind.
     match std::fs::remove_file(&aside) {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bytes::Bytes;
 use serde_json::json;
+use sotto_relay::json_lines::{self, Line};
 use sotto_relay::metrics::name_of;
 use sotto_relay::pipeline;
 use sotto_relay::policy::{self, Law, OwnUrls, Refusal, Rules, Verdict, Writers};
@@ -48,7 +49,7 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
     let mut tally = Tally::default();
     let mut batch = Batch::default();
     let imported = loop {
-        let line = match next_line(&mut source) {
+        let line = match json_lines::next(&mut source, limits::EVENT_BYTES) {
             Ok(Some(line)) => line,
             Ok(None) => break batch.write(&mut opened.writer, config.clock.now(), &mut tally, say),
             Err(error) => {
@@ -224,26 +225,4 @@ impl Tally {
         }
         say.out(&object, &text);
     }
-}
-
-enum Line {
-    Text(Vec<u8>),
-    TooLong,
-}
-
-/// The next line, of which no more than an event's size is ever held.
-fn next_line(source: &mut dyn BufRead) -> std::io::Result<Option<Line>> {
-    let most = limits::EVENT_BYTES as u64 + 2;
-    let mut line = Vec::new();
-    if source.take(most).read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
-    }
-    if line.last() != Some(&b'\n') && line.len() as u64 == most {
-        source.skip_until(b'\n')?;
-        return Ok(Some(Line::TooLong));
-    }
-    while matches!(line.last(), Some(b'\n' | b'\r')) {
-        line.pop();
-    }
-    Ok(Some(Line::Text(line)))
 }
