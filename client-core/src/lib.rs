@@ -17,6 +17,8 @@ pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod home;
 pub mod media;
 pub mod runtime;

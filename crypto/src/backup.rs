@@ -61,17 +61,10 @@ pub fn export(
 
 /// Reads an export of ours or of any client. The passphrase rule is not asked of what others made.
 pub fn import(text: &str, passphrase: &SecretText) -> Result<AccountKey, BackupError> {
-    let text = text.trim();
-    if text.len() > EXPORT_CHARS {
-        return Err(BackupError::Malformed);
-    }
     if passphrase.expose_secret().len() > PASSPHRASE_BYTES {
         return Err(BackupError::TooLong);
     }
-    let encrypted = EncryptedSecretKey::from_bech32(text).map_err(|_| BackupError::Malformed)?;
-    if !(1..=EncryptedSecretKey::MAX_LOG_N).contains(&encrypted.log_n()) {
-        return Err(BackupError::Malformed);
-    }
+    let encrypted = read(text)?;
     let secret = encrypted
         .decrypt(passphrase.expose_secret())
         .map_err(|_| BackupError::Wrong)?;
@@ -81,6 +74,23 @@ pub fn import(text: &str, passphrase: &SecretText) -> Result<AccountKey, BackupE
     }
     bytes.copy_from_slice(secret.as_secret_bytes());
     AccountKey::from_secret_bytes(&bytes).map_err(|_| BackupError::Wrong)
+}
+
+/// log2 of the rounds of scrypt that reading an export takes; more than are allowed are refused.
+pub fn cost(text: &str) -> Result<u8, BackupError> {
+    Ok(read(text)?.log_n())
+}
+
+fn read(text: &str) -> Result<EncryptedSecretKey, BackupError> {
+    let text = text.trim();
+    if text.len() > EXPORT_CHARS {
+        return Err(BackupError::Malformed);
+    }
+    let encrypted = EncryptedSecretKey::from_bech32(text).map_err(|_| BackupError::Malformed)?;
+    if !(1..=EncryptedSecretKey::MAX_LOG_N).contains(&encrypted.log_n()) {
+        return Err(BackupError::Malformed);
+    }
+    Ok(encrypted)
 }
 
 /// The rule for passphrases that protect an export.

@@ -75,7 +75,7 @@ fn etag(hash: &Sha256) -> String {
 }
 
 /// What part is asked for. `If-Range` with another validator than ours asks for all of it.
-fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
+pub(crate) fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
     let mut ranges = headers.get_all(header::RANGE).iter();
     let Some(first) = ranges.next() else {
         return Wanted::Whole;

@@ -18,6 +18,8 @@ pub mod config;
 mod connection;
 mod delete;
 mod download;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod quota;
 pub mod range;
 mod refusal;

@@ -49,7 +49,7 @@ async fn dispatch(State(shared): State<Arc<Shared>>, request: Request) -> Respon
 
 /// `/<64 lower-case hex>` with an extension or without (BUD-01). The extension is looked at only
 /// to refuse paths that no client of ours writes.
-fn blob_of(path: &str) -> Option<Sha256> {
+pub(crate) fn blob_of(path: &str) -> Option<Sha256> {
     const EXTENSION_BYTES: usize = 16;
     let name = path.strip_prefix('/')?;
     let (hash, extension) = match name.split_once('.') {

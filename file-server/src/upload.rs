@@ -63,7 +63,7 @@ pub(crate) async fn put(
 }
 
 /// `Content-Length` is required: space is set aside before the first byte is taken.
-fn announced_size(headers: &HeaderMap) -> Result<u64, Refusal> {
+pub(crate) fn announced_size(headers: &HeaderMap) -> Result<u64, Refusal> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .ok_or_else(|| Refusal::new(StatusCode::LENGTH_REQUIRED, "Content-Length is required"))?;
@@ -83,7 +83,7 @@ fn check_announced_hash(headers: &HeaderMap, named: &Sha256) -> Result<(), Refus
 }
 
 /// The end that the client asks for, Unix seconds.
-fn asked_sunset(headers: &HeaderMap, now: u64) -> Result<Option<u64>, Refusal> {
+pub(crate) fn asked_sunset(headers: &HeaderMap, now: u64) -> Result<Option<u64>, Refusal> {
     let Some(value) = headers.get(SUNSET) else {
         return Ok(None);
     };

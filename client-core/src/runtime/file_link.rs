@@ -346,10 +346,6 @@ fn insert_texts<const N: usize>(
 
 /// The answer to an upload. A server that names another hash than ours stored something else.
 async fn stored(answer: Answer, upload: &Upload, timeout: Duration) -> BlobOutcome {
-    #[derive(serde::Deserialize)]
-    struct Descriptor {
-        sha256: Sha256,
-    }
     let (parts, body) = answer.response.into_parts();
     let outcome = outcome_of(parts.status, &parts.headers);
     if !matches!(outcome, BlobOutcome::Done { .. }) {
@@ -364,13 +360,13 @@ async fn stored(answer: Answer, upload: &Upload, timeout: Duration) -> BlobOutco
     }
     let body = http_body_util::Limited::new(body, ANSWER_BYTES).collect();
     let body = tokio::time::timeout(timeout, body).await;
-    let descriptor = match body {
-        Ok(Ok(body)) => serde_json::from_slice::<Descriptor>(&body.to_bytes()).ok(),
+    let named = match body {
+        Ok(Ok(body)) => described(&body.to_bytes()),
         // The status said that it is stored; what the server adds to that is not needed.
         _ => None,
     };
-    match descriptor {
-        Some(Descriptor { sha256 }) if sha256 != upload.blob => BlobOutcome::Refused {
+    match named {
+        Some(named) if named != upload.blob => BlobOutcome::Refused {
             status: parts.status.as_u16(),
             reason: "the file server stored other bytes".to_owned(),
         },
@@ -378,7 +374,17 @@ async fn stored(answer: Answer, upload: &Upload, timeout: Duration) -> BlobOutco
     }
 }
 
-fn outcome_of(status: StatusCode, headers: &HeaderMap) -> BlobOutcome {
+/// The hash in a blob descriptor (BUD-02).
+pub(crate) fn described(json: &[u8]) -> Option<Sha256> {
+    #[derive(serde::Deserialize)]
+    struct Descriptor {
+        sha256: Sha256,
+    }
+    let descriptor = serde_json::from_slice::<Descriptor>(json).ok()?;
+    Some(descriptor.sha256)
+}
+
+pub(crate) fn outcome_of(status: StatusCode, headers: &HeaderMap) -> BlobOutcome {
     match status {
         status if status.is_success() => BlobOutcome::Done {
             sunset: headers
@@ -420,7 +426,7 @@ fn reason_of(status: StatusCode, headers: &HeaderMap) -> String {
     }
 }
 
-fn continues_at(headers: &HeaderMap, have: u64) -> bool {
+pub(crate) fn continues_at(headers: &HeaderMap, have: u64) -> bool {
     headers
         .get(header::CONTENT_RANGE)
         .and_then(|value| value.to_str().ok())

@@ -65,7 +65,12 @@ impl RelayDocument {
             }
             error => NoDocument::Other(error.to_string()),
         })?;
-        serde_json::from_slice(&bytes).map_err(|_| NoDocument::Malformed)
+        Self::decode(&bytes)
+    }
+
+    /// Reads what a relay answered.
+    pub fn decode(json: &[u8]) -> Result<Self, NoDocument> {
+        serde_json::from_slice(json).map_err(|_| NoDocument::Malformed)
     }
 
     /// The NIPs that it lists.
