@@ -5,6 +5,7 @@
 //! - [`layers`] and [`docs`]: what the compiler cannot check: who may import whom, and whether
 //!   the documents still name files and tests that exist.
 //! - [`mod@bench`]: the figures, in one table.
+//! - [`mod@fuzz`]: hostile bytes for every decoder, and what they reached.
 //! - [`audit`]: known vulnerabilities of what we link.
 
 #![allow(
@@ -16,6 +17,7 @@
 mod audit;
 mod bench;
 mod docs;
+mod fuzz;
 mod layers;
 mod step;
 mod test;
@@ -31,8 +33,10 @@ Usage: cargo xtask <task>
 
 Tasks:
   test [--slow]   formatting, lints, structure, all tests, doc tests, foreign clients
-                  --slow adds the long runs (more seeds, kill loops, a 2 GiB file)
+                  --slow adds the long runs (more seeds, kill loops, a 2 GiB file, fuzzing)
   bench [PART]... measure in release mode; all short parts where none is named
+  fuzz [--seconds N] [TARGET]...
+                  fuzz the targets, or all, for N seconds of processor time each (900)
   audit           known vulnerabilities in Cargo.lock
   check-layers    who imports whom
   check-docs      paths, links and test names in the documents
@@ -57,6 +61,7 @@ fn run() -> Result<()> {
         ("test", []) => test::run(&top, test::Depth::Ordinary),
         ("test", [flag]) if flag == "--slow" => test::run(&top, test::Depth::Slow),
         ("bench", arguments) => bench::run(&top, arguments),
+        ("fuzz", arguments) => fuzz::run(&top, arguments),
         ("audit", []) => audit::run(&top),
         ("check-layers", []) => layers::check(&top),
         ("check-docs", []) => docs::check(&top),

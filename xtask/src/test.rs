@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::step::Steps;
 use crate::tools::{self, cargo};
-use crate::{docs, layers};
+use crate::{docs, fuzz, layers};
 
 /// How much to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
             .args(["fmt", "--check"]),
     )?;
     steps.run("layers: who imports whom", || layers::check(top))?;
+    steps.run("fuzz targets: inputs and replaying tests", || {
+        fuzz::check(top)
+    })?;
     steps.run("documents: paths, links, test names", || docs::check(top))?;
     steps.command(
         "clippy",
@@ -86,6 +89,8 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
             .envs(slow),
     )?;
 
+    steps.command("fuzz targets compile", &mut fuzz::compile(top, &target))?;
+
     let sdk = top.join("interop/nostr-sdk");
     steps.command(
         "formatting of interop/nostr-sdk",
@@ -120,6 +125,11 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
             .env("SOTTO_BIN_DIR", &programs)
             .envs(slow),
     )?;
+
+    // Last, since it takes hours; each target keeps what it found as soon as it has had its time.
+    if depth == Depth::Slow {
+        steps.run("fuzzing", || fuzz::run(top, &[]))?;
+    }
 
     steps.finish();
     Ok(())

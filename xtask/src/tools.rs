@@ -14,11 +14,16 @@ struct Tool {
     needed_for: &'static str,
 }
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     Tool {
         program: "cc",
         packages: &["gcc", "libc6-dev"],
         needed_for: "SQLCipher, libsecp256k1 and linking",
+    },
+    Tool {
+        program: "c++",
+        packages: &["g++"],
+        needed_for: "libFuzzer",
     },
     Tool {
         program: "make",
@@ -69,7 +74,7 @@ pub fn ensure() -> Result<()> {
         .filter(|tool| !is_in_path(tool.program))
         .collect();
     if missing.is_empty() {
-        println!("cc, make, perl, node, npm, pebble, rustfmt and clippy are there");
+        println!("cc, c++, make, perl, node, npm, pebble, rustfmt and clippy are there");
         return Ok(());
     }
     for tool in &missing {
