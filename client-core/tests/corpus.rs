@@ -1,31 +1,108 @@
-//! Replays what fuzzing file names found, and seeds by hand; then throws random bytes at them.
+//! Replays what fuzzing the client's decoders found, and seeds by hand; then throws random bytes at
+//! the names of files.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking; the slices in the properties are cut at found positions"
+)]
 
 use proptest::prelude::*;
 
+#[path = "../../fuzz/src/client_properties.rs"]
+mod client;
 #[path = "../../fuzz/src/file_name_properties.rs"]
-mod properties;
+mod names;
+
+fn inputs(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let inputs: Vec<_> = entries
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(inputs.len() >= 3, "{folder} holds only {}", inputs.len());
+    inputs
+}
+
+fn replay(target: &str, property: fn(&[u8])) {
+    inputs(target).iter().for_each(|input| property(input));
+}
 
 #[test]
 fn file_names() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/file_name");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        properties::file_name(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
+    replay("file_name", names::file_name);
+}
+
+#[test]
+fn answers_of_a_comparison() {
+    replay("negentropy_answer", client::negentropy_answer);
+}
+
+#[test]
+fn what_relays_say_of_themselves() {
+    replay("relay_document", client::relay_document);
+}
+
+#[test]
+fn answers_of_file_servers() {
+    replay("blob_answer", client::blob_answer);
+}
+
+#[test]
+fn file_messages() {
+    replay("file_message", client::file_message);
+}
+
+#[test]
+fn pictures() {
+    replay("picture", client::picture);
+}
+
+#[test]
+fn sessions_with_a_relay() {
+    replay("relay_session", client::relay_session);
+}
+
+/// The properties do look at something: of each corpus, some input gets behind the decoder.
+#[test]
+fn the_corpora_reach_behind_the_decoders() {
+    let some = |target: &str, decodes: fn(&[u8]) -> bool| {
+        assert!(
+            inputs(target).iter().any(|input| decodes(input)),
+            "{target}"
+        );
+    };
+    some("relay_document", |data| {
+        let document = client_core::runtime::relay_document::RelayDocument::decode(data);
+        document.is_ok_and(|document| !document.nips().is_empty())
+    });
+    some("file_message", |data| {
+        let rumor = wire::Rumor::decode(data);
+        rumor.is_ok_and(|rumor| client_core::fuzzing::file_message(&rumor).is_ok())
+    });
+    for kind in [
+        client_core::media::Kind::Jpeg,
+        client_core::media::Kind::Png,
+        client_core::media::Kind::WebP,
+    ] {
+        let is_clean = |data: &Vec<u8>| {
+            client_core::media::Kind::of(data) == kind
+                && client_core::media::strip(kind, data.clone()).is_ok()
+        };
+        assert!(inputs("picture").iter().any(is_clean), "{kind:?}");
     }
-    assert!(count >= 3, "{folder} holds only {count} inputs");
 }
 
 proptest! {
     #[test]
     fn any_name_is_made_safe(data in prop::collection::vec(any::<u8>(), 0..300)) {
-        properties::file_name(&data);
+        names::file_name(&data);
     }
 
     #[test]
     fn any_text_is_made_safe(text in "[./\\\\ \\-a-zA-Z:*\u{202e}\u{200b}]{0,260}") {
-        properties::file_name(text.as_bytes());
+        names::file_name(text.as_bytes());
     }
 }

@@ -1,7 +1,11 @@
 //! Replays what fuzzing found, and seeds by hand, through the properties that the fuzz targets
 //! check; then throws random bytes at them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use proptest::prelude::*;
 
@@ -31,6 +35,21 @@ fn wrap_chains() {
 #[test]
 fn file_ciphers() {
     replay("file_cipher", properties::file_cipher);
+}
+
+#[test]
+fn files_of_a_home() {
+    replay("home_files", properties::home_files);
+}
+
+#[test]
+fn circle_definitions() {
+    replay("circles", properties::circles);
+}
+
+#[test]
+fn typed_secrets() {
+    replay("typed_secret", properties::typed_secret);
 }
 
 #[test]

@@ -52,6 +52,21 @@ fn token_headers() {
     replay("token_header", properties::token_header);
 }
 
+#[test]
+fn addresses() {
+    replay("address", properties::address);
+}
+
+#[test]
+fn rumors() {
+    replay("rumor", properties::rumor);
+}
+
+#[test]
+fn http_proofs() {
+    replay("http_proof", properties::http_proof);
+}
+
 /// The properties do look at something: of each corpus, some input decodes.
 #[test]
 fn the_corpora_reach_behind_the_decoders() {
@@ -74,6 +89,15 @@ fn the_corpora_reach_behind_the_decoders() {
     });
     some("link", |data| {
         wire::Link::parse(&String::from_utf8_lossy(&data)).is_ok()
+    });
+    some("address", |data| {
+        wire::NamedRelay::parse(&String::from_utf8_lossy(&data)).is_ok_and(|n| n.code.is_some())
+    });
+    some("rumor", |data| {
+        wire::Rumor::decode(&data).is_ok_and(|rumor| rumor.sotto_tag().is_some())
+    });
+    some("http_proof", |data| {
+        wire::HttpAuth::from_header(&String::from_utf8_lossy(&data)).is_ok()
     });
     some("token_header", |data| {
         wire::blob::Token::from_header(&String::from_utf8_lossy(&data)).is_ok()

@@ -3,13 +3,44 @@
 #[path = "../../../fuzz/src/files_properties.rs"]
 mod properties;
 
+fn inputs(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let inputs: Vec<_> = entries
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(inputs.len() >= 3, "{folder} holds only {}", inputs.len());
+    inputs
+}
+
+fn replay(target: &str, property: fn(&[u8])) {
+    inputs(target).iter().for_each(|input| property(input));
+}
+
 #[test]
 fn range_headers() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/range_header");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        properties::range_header(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count >= 3, "{folder} holds only {count} inputs");
+    replay("range_header", properties::range_header);
+}
+
+#[test]
+fn heads_of_requests() {
+    replay("blob_request", properties::blob_request);
+}
+
+#[test]
+fn records_of_blobs() {
+    replay("blob_record", properties::blob_record);
+    let decodes = |data: &Vec<u8>| {
+        let json = data.get(8..).unwrap_or_default();
+        sotto_files::storage::record::Record::decode(json).is_some()
+    };
+    assert!(inputs("blob_record").iter().any(decodes));
+}
+
+#[test]
+fn configurations() {
+    replay("file_server_config", properties::file_server_config);
+    let parses =
+        |data: &Vec<u8>| sotto_files::Config::parse(&String::from_utf8_lossy(data), "data").is_ok();
+    assert!(inputs("file_server_config").iter().any(parses));
 }

@@ -15,6 +15,7 @@
 
 mod check;
 mod contract;
+mod corpus;
 mod count;
 mod crash;
 mod deletion;

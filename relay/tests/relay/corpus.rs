@@ -1,0 +1,83 @@
+//! Replays `fuzz/corpus` for the relay's decoders: what fuzzing found, and seeds by hand.
+
+#[path = "../../../fuzz/src/relay_properties.rs"]
+mod properties;
+#[path = "../../../fuzz/src/relay_store_properties.rs"]
+mod store;
+
+fn inputs(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let inputs: Vec<_> = entries
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(inputs.len() >= 3, "{folder} holds only {}", inputs.len());
+    inputs
+}
+
+fn replay(target: &str, property: fn(&[u8])) {
+    inputs(target).iter().for_each(|input| property(input));
+}
+
+#[test]
+fn messages_of_negentropy() {
+    replay("negentropy_query", properties::negentropy_query);
+}
+
+#[test]
+fn events_that_somebody_signs() {
+    replay("signed_event", properties::signed_event);
+}
+
+#[test]
+fn requests_to_manage() {
+    replay("management_request", properties::management_request);
+    let changes = |data: &Vec<u8>| {
+        let body = data.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
+        let request = sotto_relay::management::Request::decode(body);
+        request.is_ok_and(|request| request.call().is_ok())
+    };
+    assert!(inputs("management_request").iter().any(changes));
+}
+
+#[test]
+fn headers_of_proxies() {
+    replay("forwarded", properties::forwarded);
+}
+
+#[test]
+fn rosters() {
+    replay("roster_file", properties::roster_file);
+    let decodes = |data: &Vec<u8>| sotto_relay::roster::Roster::decode(data).is_ok();
+    assert!(inputs("roster_file").iter().any(decodes));
+}
+
+#[test]
+fn configurations() {
+    replay("relay_config", properties::relay_config);
+    let parses = |data: &Vec<u8>| {
+        let raw = sotto_relay::config::Raw::parse(&String::from_utf8_lossy(data));
+        raw.is_ok_and(|raw| raw.check("data".into()).is_ok())
+    };
+    assert!(inputs("relay_config").iter().any(parses));
+}
+
+#[test]
+fn lines_to_import() {
+    replay("import_lines", properties::import_lines);
+}
+
+#[test]
+fn records_of_the_log() {
+    replay("log_record", store::log_record);
+}
+
+#[test]
+fn whole_logs() {
+    replay("log_segment", store::log_segment);
+}
+
+#[test]
+fn runs_of_the_index() {
+    replay("runs_index", store::runs_index);
+}
