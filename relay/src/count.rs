@@ -49,7 +49,7 @@ impl Count {
         let mut count = 0_usize;
         for (earlier, filter) in unlimited(&self.filters) {
             let mut reading = history.read(filter, &self.auth, u64::MAX);
-            while let Some(events) = reading.page().await? {
+            while let Some(events) = reading.page(|events| events).await? {
                 count = count.saturating_add(first_found(&events, earlier));
                 if count > most {
                     return Ok(count);

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
-use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
+use wire::{EventId, Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
 use crate::config::Clock;
 use crate::lanes::Lanes;
@@ -97,27 +97,23 @@ impl History {
         let mut held = request.account.hold(SEARCH_BYTES);
         // An event that several filters match is sent once.
         let mut sent = HashSet::new();
-        let prefix = RelayFrame::event_prefix(&request.id);
+        let prefix: Arc<str> = RelayFrame::event_prefix(&request.id).into();
         let is_single = request.filters.len() == 1;
         let mut complete = Some(true);
         for filter in request.filters {
             let mut reading = self.read(filter, &request.auth, request.up_to_seq);
-            while let Some(events) = reading.page().await? {
-                // Each event as it was read, and as a frame.
-                let page = events.iter().map(|event| event.body().len() * 2).sum();
+            while let Some(page) = reading.page(framing(&prefix)).await? {
+                let bytes = page.iter().map(|(_, frame)| frame.len()).sum();
                 // Until the last of them is in the outbox, which counts by itself.
-                let _page = request.account.hold(page);
+                let _page = request.account.hold(bytes);
                 if !is_single {
-                    held.grow(events.len() * SENT_BYTES);
+                    held.grow(page.len() * SENT_BYTES);
                 }
-                self.metrics.delivered_stored.add(events.len());
-                let fresh = events
+                self.metrics.delivered_stored.add(page.len());
+                let fresh = page
                     .into_iter()
-                    .filter(|event| is_single || sent.insert(event.id()));
-                // Each event is dropped as soon as its frame is there, not when there was room.
-                let frames = fresh
-                    .map(|event| RelayFrame::event_after(&prefix, &event.json()))
-                    .collect();
+                    .filter(|(id, _)| is_single || sent.insert(*id));
+                let frames = fresh.map(|(_, frame)| frame).collect();
                 if !request.outbox.push_stored(frames).await {
                     return Ok(None);
                 }
@@ -168,8 +164,12 @@ enum State {
 }
 
 impl Reading<'_> {
-    /// The next events, newest first, read on a thread that may block; none after the last.
-    pub(crate) async fn page(&mut self) -> Result<Option<Vec<Stored>>, StoreError> {
+    /// What `make` makes of the next events, newest first, on a thread that may block; none after
+    /// the last.
+    pub(crate) async fn page<T: Send + 'static>(
+        &mut self,
+        make: impl FnOnce(Vec<Stored>) -> T + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
         // What fails has ended.
         let state = std::mem::replace(&mut self.state, State::Ended(None));
         if let State::Ended(complete) = state {
@@ -179,21 +179,22 @@ impl Reading<'_> {
         let History {
             store, clock, most, ..
         } = self.history.clone();
-        let read = move || -> Result<(Vec<Stored>, State), StoreError> {
+        let read = move || -> Result<(T, State), StoreError> {
             let mut query = match state {
                 State::New(filter, auth, seq) => Query::new(&store, filter, auth, seq, most)?,
                 State::Further(query) => query,
-                State::Ended(complete) => return Ok((Vec::new(), State::Ended(complete))),
+                State::Ended(complete) => return Ok((make(Vec::new()), State::Ended(complete))),
             };
             let Page { events, is_last } = query.page(&store, clock.now())?;
-            Ok(match is_last {
-                true => (events, State::Ended(query.is_complete())),
-                false => (events, State::Further(query)),
-            })
+            let state = match is_last {
+                true => State::Ended(query.is_complete()),
+                false => State::Further(query),
+            };
+            Ok((make(events), state))
         };
-        let (events, state) = self.history.aside(read).await??;
+        let (made, state) = self.history.aside(read).await??;
         self.state = state;
-        Ok(Some(events))
+        Ok(Some(made))
     }
 
     /// See [`Query::is_complete`].
@@ -202,6 +203,16 @@ impl Reading<'_> {
             State::Ended(complete) => complete,
             _ => None,
         }
+    }
+}
+
+/// Makes each event a frame where it was read, and drops it there: what an allocator keeps for
+/// later then stays with the few threads that read.
+fn framing(prefix: &Arc<str>) -> impl FnOnce(Vec<Stored>) -> Vec<(EventId, String)> + use<> {
+    let prefix = prefix.clone();
+    move |events| {
+        let frame = |event: Stored| (event.id(), RelayFrame::event_after(&prefix, &event.json()));
+        events.into_iter().map(frame).collect()
     }
 }
 

@@ -49,6 +49,9 @@ impl Lanes {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let slow = Builder::new_multi_thread()
             .worker_threads(threads)
+            // As many as may read for those who ask for much; each more would keep pages of memory
+            // of its own.
+            .max_blocking_threads(threads)
             .thread_name("slow lane")
             .on_thread_start(|| step_back(STEP_BACK))
             .enable_all()

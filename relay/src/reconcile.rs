@@ -169,12 +169,13 @@ impl Reconciliations {
         // One more than allowed, to see that it is too many.
         let history = history.clone().at_most(most.saturating_add(1));
         let mut reading = history.read(filter, auth, u64::MAX);
-        while let Some(events) = reading.page().await.map_err(|error| failed(&error))? {
-            set.extend(events.iter().map(Stored::item));
+        let items = |events: Vec<Stored>| events.iter().map(Stored::item).collect::<Vec<_>>();
+        while let Some(page) = reading.page(items).await.map_err(|error| failed(&error))? {
+            let more = u32::try_from(page.len()).unwrap_or(u32::MAX);
+            set.extend(page);
             if set.len() > most {
                 return Err(too_many(most));
             }
-            let more = u32::try_from(events.len()).unwrap_or(u32::MAX);
             let Ok(permit) = self.held.clone().try_acquire_many_owned(more) else {
                 let text = "too much is being reconciled, try again later";
                 return Err(OkMessage::new(Reason::RateLimited, text));
