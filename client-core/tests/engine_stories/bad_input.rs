@@ -274,13 +274,7 @@ fn garbage_from_a_relay_is_skipped() {
         let mut world = World::with_two(98);
         world.relay("b").nips = nips;
         world.send("alice", "bob", "among garbage");
-        let now = world.now;
-        let home = world.homes.get_mut("bob").unwrap();
-        let step = home
-            .engine
-            .sync(&mut home.store, now, &mut world.rng)
-            .unwrap();
-        home.effects.extend(step.effects);
+        world.begin_sync("bob");
         // A page of the inbox, or what a comparison has named.
         let reads = |effect: &Effect| {
             let Effect::Query { op, filter, .. } = effect else {

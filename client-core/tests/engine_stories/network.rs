@@ -337,7 +337,18 @@ impl World {
         id
     }
 
+    /// Somebody wishes something, and the network works.
     pub fn wish(
+        &mut self,
+        who: &'static str,
+        wish: impl FnOnce(&mut Engine, &mut Store, u64, &mut StdRng) -> Vec<Effect>,
+    ) {
+        self.begin(who, wish);
+        self.run();
+    }
+
+    /// Somebody wishes something; the network does nothing yet.
+    pub fn begin(
         &mut self,
         who: &'static str,
         wish: impl FnOnce(&mut Engine, &mut Store, u64, &mut StdRng) -> Vec<Effect>,
@@ -346,7 +357,13 @@ impl World {
         let home = self.homes.get_mut(who).unwrap();
         let effects = wish(&mut home.engine, &mut home.store, now, &mut self.rng);
         home.effects.extend(effects);
-        self.run();
+    }
+
+    /// A sync of which the network has done nothing yet.
+    pub fn begin_sync(&mut self, who: &'static str) {
+        self.begin(who, |engine, store, now, rng| {
+            engine.sync(store, now, rng).unwrap().effects
+        });
     }
 
     pub fn sync(&mut self, who: &'static str) {

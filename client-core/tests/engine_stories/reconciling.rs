@@ -37,6 +37,14 @@ fn deliver(world: &mut World, numbers: std::ops::Range<u64>, relays: &[&str]) ->
     ids
 }
 
+/// Bob has read so many messages of Alice's on `b`.
+fn read_world(seed: u64, count: u64) -> World {
+    let mut world = World::with_two(seed);
+    deliver(&mut world, 0..count, &["b"]);
+    sync(&mut world);
+    world
+}
+
 /// What one sync of Bob's did: events handed out by `b`, and its report.
 fn sync(world: &mut World) -> (usize, RelayOutcome) {
     world.relay("b").handed_out = 0;
@@ -85,9 +93,7 @@ fn caught_up(world: &World) -> bool {
 
 #[test]
 fn what_is_known_is_not_fetched_again_and_what_is_new_is() {
-    let mut world = World::with_two(100);
-    deliver(&mut world, 0..700, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(100, 700);
     assert_eq!(world.texts("bob", "alice").len(), 700);
     let (handed_out, outcome) = sync(&mut world);
     assert_eq!(outcome.detail, "caught up");
@@ -108,9 +114,7 @@ fn what_is_known_is_not_fetched_again_and_what_is_new_is() {
 
 #[test]
 fn a_small_inbox_is_compared_by_a_new_device_and_a_large_one_read() {
-    let mut world = World::with_two(101);
-    deliver(&mut world, 0..450, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(101, 450);
     assert_eq!((described(&world), opened(&world)), (1, 1));
     // Three batches of 200 at most.
     assert_eq!(asked_by_id(&world, "b").len(), 450);
@@ -179,9 +183,7 @@ fn a_relay_that_fails_at_comparing_is_read_in_full_and_left_alone_for_a_day() {
         (Comparing::With(endless), "does not come to an end"),
     ];
     for (comparing, detail) in failures {
-        let mut world = World::with_two(103);
-        deliver(&mut world, 0..60, &["b"]);
-        sync(&mut world);
+        let mut world = read_world(103, 60);
         deliver(&mut world, 60..70, &["b"]);
         world.relay("b").comparing = comparing.clone();
         let (handed_out, outcome) = sync(&mut world);
@@ -211,9 +213,7 @@ fn a_refusal_for_now_and_a_broken_connection_count_for_once() {
         Comparing::Refusing("closed: you took too long to respond"),
         Comparing::Breaking,
     ] {
-        let mut world = World::with_two(104);
-        deliver(&mut world, 0..10, &["b"]);
-        sync(&mut world);
+        let mut world = read_world(104, 10);
         world.relay("b").comparing = comparing;
         let (handed_out, outcome) = sync(&mut world);
         assert!(outcome.ok && handed_out >= 10, "{outcome:?}");
@@ -238,9 +238,7 @@ fn a_refusal_for_now_and_a_broken_connection_count_for_once() {
 
 #[test]
 fn ids_that_are_named_and_never_handed_out_end_in_reading_everything() {
-    let mut world = World::with_two(106);
-    deliver(&mut world, 0..30, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(106, 30);
     deliver(&mut world, 30..35, &["b"]);
     let made_up = (0..450_u32)
         .map(|n| {
@@ -280,18 +278,10 @@ fn a_relay_that_hands_out_little_at_a_time_is_read_to_the_end() {
 
 #[test]
 fn what_goes_between_the_naming_and_the_fetching_is_looked_at_again() {
-    let mut world = World::with_two(107);
-    deliver(&mut world, 0..5, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(107, 5);
     let gone = deliver(&mut world, 5..8, &["b"])[1];
     // Compared, but not fetched yet, when the author takes one back.
-    let now = world.now;
-    let home = world.homes.get_mut("bob").unwrap();
-    let step = home
-        .engine
-        .sync(&mut home.store, now, &mut world.rng)
-        .unwrap();
-    home.effects.extend(step.effects);
+    world.begin_sync("bob");
     world.log.clear();
     world
         .run_until(|effect| matches!(effect, Effect::Query { filter, .. } if filter.ids.is_some()));
@@ -305,9 +295,7 @@ fn what_goes_between_the_naming_and_the_fetching_is_looked_at_again() {
 
 #[test]
 fn a_forged_event_under_a_named_id_does_not_pass_for_it() {
-    let mut world = World::with_two(108);
-    deliver(&mut world, 0..5, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(108, 5);
     let wrap = wrapped(&mut world, 5);
     let sig = wrap.sig().to_hex();
     let text = String::from_utf8(wrap.json().to_vec()).unwrap();
@@ -394,9 +382,7 @@ fn what_was_deleted_or_has_vanished_here_is_not_fetched_again() {
 
 #[test]
 fn what_the_relay_no_longer_has_is_forgotten_and_costs_nothing_afterwards() {
-    let mut world = World::with_two(111);
-    deliver(&mut world, 0..400, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(111, 400);
     world
         .relay("b")
         .events
@@ -448,9 +434,7 @@ fn a_relay_that_is_down_is_said_so_whichever_way_it_would_be_read() {
 
 #[test]
 fn a_watch_compares_behind_the_open_subscription() {
-    let mut world = World::with_two(114);
-    deliver(&mut world, 0..40, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(114, 40);
     deliver(&mut world, 40..43, &["b"]);
     world.log.clear();
     world.wish("bob", |engine, store, now, rng| {
@@ -489,29 +473,18 @@ fn a_watch_compares_behind_the_open_subscription() {
 
 #[test]
 fn a_subscription_that_opens_while_the_inbox_is_read_has_it_read_again() {
-    let mut world = World::with_two(115);
-    deliver(&mut world, 0..5, &["b"]);
-    sync(&mut world);
+    let mut world = read_world(115, 5);
     world.log.clear();
-    let now = world.now;
     // A sync that has compared already when the watch begins.
-    let home = world.homes.get_mut("bob").unwrap();
-    let step = home
-        .engine
-        .sync(&mut home.store, now, &mut world.rng)
-        .unwrap();
-    home.effects.extend(step.effects);
+    world.begin_sync("bob");
     world.run_until(|effect| matches!(effect, Effect::Reconcile { .. }));
     let late = deliver(&mut world, 5..6, &["b"]);
-    let home = world.homes.get_mut("bob").unwrap();
-    let step = home
-        .engine
-        .watch(&mut home.store, now, &mut world.rng)
-        .unwrap();
     // The subscription is open before the sync hears the relay's answer.
-    let mut effects = step.effects;
-    effects.append(&mut home.effects);
-    home.effects = effects;
+    let effects = std::mem::take(&mut world.homes.get_mut("bob").unwrap().effects);
+    world.begin("bob", |engine, store, now, rng| {
+        engine.watch(store, now, rng).unwrap().effects
+    });
+    world.begin("bob", |_, _, _, _| effects);
     world.run();
     assert_eq!(world.texts("bob", "alice").len(), 6, "{late:?}");
     assert!(opened(&world) >= 2);

@@ -30,9 +30,76 @@ fn sorted(events: &[Event]) -> Vec<wire::EventId> {
 }
 
 fn wraps(to: &Person, count: u32) -> Vec<Event> {
+    wraps_of(to, count, "")
+}
+
+/// The same with more in each.
+fn wraps_of(to: &Person, count: u32, content: &str) -> Vec<Event> {
     (0..count)
-        .map(|n| person(100 + n).wrap(to, &format!("message {n}")))
+        .map(|n| person(100 + n).wrap(to, &format!("message {n} {content}")))
         .collect()
+}
+
+/// All but the one in the middle.
+fn outer(wraps: &[Event]) -> Vec<wire::EventId> {
+    sorted(&[wraps[0].clone(), wraps[2].clone()])
+}
+
+/// What one run of a relay writes, in these batches.
+fn run(folder: &Path, engine: IndexEngine, batches: &[&[Event]]) {
+    let mut opened = open(folder, engine);
+    for batch in batches {
+        write(&mut opened, batch);
+    }
+    end(opened);
+}
+
+fn end(opened: Opened) {
+    opened.store.close().unwrap();
+}
+
+fn log_bytes(folder: &Path) -> Vec<u8> {
+    std::fs::read(log(folder)).unwrap()
+}
+
+/// Writes over a part of the log.
+fn spoil(folder: &Path, at: usize, bytes: &[u8]) {
+    let file = OpenOptions::new().write(true).open(log(folder)).unwrap();
+    file.write_all_at(bytes, at as u64).unwrap();
+}
+
+/// Where the log holds an event.
+fn place_of(folder: &Path, event: &Event) -> usize {
+    let (bytes, needle) = (log_bytes(folder), event.sig().to_hex().into_bytes());
+    let mut windows = bytes.windows(needle.len());
+    windows.position(|window| window == needle).unwrap()
+}
+
+fn lose_index(folder: &Path) {
+    std::fs::remove_dir_all(folder.join("index")).unwrap();
+}
+
+/// The index as it is now, for later.
+struct KeptIndex(tempfile::TempDir);
+
+impl KeptIndex {
+    fn of(folder: &Path) -> Self {
+        let kept = tempfile::tempdir().unwrap();
+        copy(&folder.join("index"), &kept.path().join("index"));
+        Self(kept)
+    }
+
+    fn put_back(&self, folder: &Path) {
+        lose_index(folder);
+        copy(&self.0.path().join("index"), &folder.join("index"));
+    }
+}
+
+fn assert_no_trace(folder: &Path, event: &Event, when: &str) {
+    for (what, needle) in files::traces(event) {
+        let holding = files::holding(folder, &needle);
+        assert!(holding.is_empty(), "{what} in {holding:?}: {when}");
+    }
 }
 
 /// With `index` both kept and lost, the start after a cut anywhere in the last records finds all
@@ -49,8 +116,7 @@ fn r_crash_1_a_log_cut_at_any_byte_of_its_last_records_keeps_all_before() {
                 .iter()
                 .all(|answer| answer.accepted)
         );
-        opened.store.close().unwrap();
-        drop(opened);
+        end(opened);
         let before = tempfile::tempdir().unwrap();
         copy(&folder.path().join("."), before.path());
         let start = std::fs::metadata(log(folder.path())).unwrap().len();
@@ -59,7 +125,7 @@ fn r_crash_1_a_log_cut_at_any_byte_of_its_last_records_keeps_all_before() {
         let middle = std::fs::metadata(log(folder.path())).unwrap().len();
         write(&mut opened, &wraps[5..]);
         drop(opened);
-        let bytes = std::fs::read(log(folder.path())).unwrap();
+        let bytes = log_bytes(folder.path());
         let mut cuts: Vec<usize> = (start as usize..=bytes.len()).collect();
         if std::env::var_os("SOTTO_SLOW").is_none() {
             // Every byte of the headers, every seventh of the bodies; fewer where each takes files.
@@ -104,22 +170,11 @@ fn r_crash_2_an_index_that_missed_the_last_batches_catches_up() {
         let folder = tempfile::tempdir().unwrap();
         let to = person(2);
         let wraps = wraps(&to, 5);
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &wraps[..3]);
-        opened.store.close().unwrap();
-        drop(opened);
-        let old = tempfile::tempdir().unwrap();
-        copy(&folder.path().join("index"), &old.path().join("index"));
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &wraps[3..]);
-        write(
-            &mut opened,
-            &[to.deletion(&wraps[0]), to.deletion(&wraps[4])],
-        );
-        opened.store.close().unwrap();
-        drop(opened);
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-        copy(&old.path().join("index"), &folder.path().join("index"));
+        run(folder.path(), engine, &[&wraps[..3]]);
+        let old = KeptIndex::of(folder.path());
+        let deletions = [to.deletion(&wraps[0]), to.deletion(&wraps[4])];
+        run(folder.path(), engine, &[&wraps[3..], &deletions]);
+        old.put_back(folder.path());
         let mut opened = open(folder.path(), engine);
         assert_eq!(opened.warnings, Vec::<String>::new());
         assert_eq!(mail(&opened, &to), sorted(&wraps[1..4]));
@@ -140,19 +195,17 @@ fn r_crash_3_a_lost_or_broken_index_is_built_anew_from_the_log() {
         let to = person(2);
         let alice = person(1);
         let wraps = wraps(&to, 4);
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &wraps);
-        let old = alice.sign(30078, now() - 5, &[&["d", "x"]], "old");
-        let new = alice.sign(30078, now() - 4, &[&["d", "x"]], "new");
-        write(&mut opened, &[old, new.clone(), to.deletion(&wraps[0])]);
-        write(
-            &mut opened,
-            &[alice.sign(62, now() - 4, &[&["relay", "ALL_RELAYS"]], "")],
-        );
-        let again = alice.sign(30078, now() - 3, &[&["d", "x"]], "again");
-        write(&mut opened, std::slice::from_ref(&again));
-        opened.store.close().unwrap();
-        drop(opened);
+        let version = |ago, content| alice.sign(30078, now() - ago, &[&["d", "x"]], content);
+        let (old, new, again) = (version(5, "old"), version(4, "new"), version(3, "again"));
+        let vanish = alice.sign(62, now() - 4, &[&["relay", "ALL_RELAYS"]], "");
+        let changes = [old, new.clone(), to.deletion(&wraps[0])];
+        let batches = [
+            &wraps[..],
+            &changes,
+            &[vanish],
+            std::slice::from_ref(&again),
+        ];
+        run(folder.path(), engine, &batches);
         let check = |mut opened: Opened| {
             assert_eq!(mail(&opened, &to), sorted(&wraps[1..]));
             let defined = find(&opened, Filter::default().with_kinds([30078]), &[]);
@@ -166,7 +219,7 @@ fn r_crash_3_a_lost_or_broken_index_is_built_anew_from_the_log() {
             opened.store.close().unwrap();
         };
         check(open(folder.path(), engine));
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        lose_index(folder.path());
         check(open(folder.path(), engine));
         for path in files::files(&folder.path().join("index")) {
             if !path.ends_with("lock") {
@@ -191,18 +244,11 @@ fn r_crash_4_an_interrupted_erasure_is_finished_by_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let to = person(2);
         let wraps = wraps(&to, 3);
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &wraps);
-        opened.store.close().unwrap();
-        drop(opened);
-        let whole = std::fs::read(log(folder.path())).unwrap();
-        let old = tempfile::tempdir().unwrap();
-        copy(&folder.path().join("index"), &old.path().join("index"));
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &[to.deletion(&wraps[1])]);
-        opened.store.close().unwrap();
-        drop(opened);
-        let erased = std::fs::read(log(folder.path())).unwrap();
+        run(folder.path(), engine, &[&wraps]);
+        let whole = log_bytes(folder.path());
+        let old = KeptIndex::of(folder.path());
+        run(folder.path(), engine, &[&[to.deletion(&wraps[1])]]);
+        let erased = log_bytes(folder.path());
         let changed: Vec<usize> = (0..whole.len())
             .filter(|at| whole[*at] != erased[*at])
             .collect();
@@ -219,35 +265,39 @@ fn r_crash_4_an_interrupted_erasure_is_finished_by_the_next_start() {
             for cut in points {
                 let scratch = tempfile::tempdir().unwrap();
                 copy(&folder.path().join("."), scratch.path());
-                std::fs::remove_dir_all(scratch.path().join("index")).unwrap();
-                if index_knows {
-                    copy(&old.path().join("index"), &scratch.path().join("index"));
+                match index_knows {
+                    true => old.put_back(scratch.path()),
+                    false => lose_index(scratch.path()),
                 }
                 // The zeros got as far as `cut`; behind it lies what was there before.
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(log(scratch.path()))
-                    .unwrap();
-                file.write_all_at(&whole[cut..=last], cut as u64).unwrap();
-                drop(file);
+                spoil(scratch.path(), cut, &whole[cut..=last]);
                 if cut + 20 < last {
                     assert!(!files::holding(scratch.path(), &whole[last - 20..=last]).is_empty());
                 }
                 let opened = open(scratch.path(), engine);
-                assert_eq!(
-                    mail(&opened, &to),
-                    sorted(&[wraps[0].clone(), wraps[2].clone()]),
-                    "{cut}"
-                );
-                for (what, needle) in files::traces(&wraps[1]) {
-                    assert!(
-                        files::holding(scratch.path(), &needle).is_empty(),
-                        "{what} at {cut}"
-                    );
-                }
+                assert_eq!(mail(&opened, &to), outer(&wraps), "{cut}");
+                assert_no_trace(scratch.path(), &wraps[1], &format!("cut at {cut}"));
             }
         }
     }
+}
+
+fn open_small(folder: &Path, engine: IndexEngine) -> Opened {
+    let options = DiskOptions {
+        segment_bytes: 64 * 1024,
+        ..options(folder, engine)
+    };
+    recovery::open(&options, Default::default()).unwrap()
+}
+
+/// Wraps in several segments, of which the first was deleted.
+fn of_small_segments(mut opened: Opened, to: &Person) -> (Vec<Event>, Opened) {
+    let wraps = wraps_of(to, 40, &"y".repeat(4_000));
+    for batch in wraps.chunks(4) {
+        write(&mut opened, batch);
+    }
+    write(&mut opened, &[to.deletion(&wraps[0])]);
+    (wraps, opened)
 }
 
 /// A crash between the copies of a segment's living records and its removal.
@@ -255,37 +305,22 @@ fn r_crash_4_an_interrupted_erasure_is_finished_by_the_next_start() {
 fn r_crash_5_an_event_found_twice_counts_once_and_is_erased_in_both_places() {
     for engine in IndexEngine::ON_DISK {
         let folder = tempfile::tempdir().unwrap();
-        let small = |path| DiskOptions {
-            segment_bytes: 64 * 1024,
-            ..options(path, engine)
-        };
+        let open = || open_small(folder.path(), engine);
         let to = person(2);
-        let content = "y".repeat(4_000);
-        let wraps: Vec<Event> = (0..40)
-            .map(|n| person(100 + n).wrap(&to, &format!("number {n} {content}")))
-            .collect();
-        let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
-        for batch in wraps.chunks(4) {
-            write(&mut opened, batch);
-        }
-        write(&mut opened, &[to.deletion(&wraps[0])]);
-        opened.store.close().unwrap();
-        drop(opened);
+        let (wraps, opened) = of_small_segments(open(), &to);
+        end(opened);
         // The first segment as it was before it was moved away.
-        let first = std::fs::read(log(folder.path())).unwrap();
-        let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
+        let first = log_bytes(folder.path());
+        let mut opened = open();
         opened.writer.compact_all(now()).unwrap();
         assert!(!log(folder.path()).exists());
-        opened.store.close().unwrap();
-        drop(opened);
+        end(opened);
         std::fs::write(log(folder.path()), &first).unwrap();
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-        let mut opened = recovery::open(&small(folder.path()), Default::default()).unwrap();
+        lose_index(folder.path());
+        let mut opened = open();
         assert_eq!(mail(&opened, &to), sorted(&wraps[1..]));
         write(&mut opened, &[to.deletion(&wraps[1])]);
-        for (what, needle) in files::traces(&wraps[1]) {
-            assert!(files::holding(folder.path(), &needle).is_empty(), "{what}");
-        }
+        assert_no_trace(folder.path(), &wraps[1], "deleted in both places");
     }
 }
 
@@ -295,24 +330,11 @@ fn r_crash_6_damage_in_the_middle_costs_only_what_it_hit() {
         let folder = tempfile::tempdir().unwrap();
         let to = person(2);
         let wraps = wraps(&to, 3);
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &wraps);
-        opened.store.close().unwrap();
-        drop(opened);
-        let bytes = std::fs::read(log(folder.path())).unwrap();
-        let needle = wraps[1].sig().to_hex().into_bytes();
-        let at = bytes
-            .windows(needle.len())
-            .position(|window| window == needle)
-            .unwrap();
-        let file = OpenOptions::new()
-            .write(true)
-            .open(log(folder.path()))
-            .unwrap();
-        file.write_all_at(b"!", at as u64).unwrap();
-        let rest = sorted(&[wraps[0].clone(), wraps[2].clone()]);
+        run(folder.path(), engine, &[&wraps]);
+        spoil(folder.path(), place_of(folder.path(), &wraps[1]), b"!");
+        let rest = outer(&wraps);
         assert_eq!(mail(&open(folder.path(), engine), &to), rest);
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        lose_index(folder.path());
         let opened = open(folder.path(), engine);
         assert_eq!(mail(&opened, &to), rest);
         assert!(opened.warnings.iter().any(|text| text.contains("damaged")));
@@ -326,8 +348,7 @@ fn r_lock_1_a_folder_has_one_server_at_a_time() {
         let opened = open(folder.path(), engine);
         let second = recovery::open(&options(folder.path(), engine), Default::default());
         assert!(matches!(second, Err(StoreError::InUse)));
-        opened.store.close().unwrap();
-        drop(opened);
+        end(opened);
         drop(open(folder.path(), engine));
     }
 }
@@ -361,19 +382,11 @@ impl Replaced {
             person(1).sign(30078, now() - 10 + at, &[&["d", "x"]], &content)
         };
         let versions = [version(1), version(2)];
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &versions[..1]);
-        opened.store.close().unwrap();
-        drop(opened);
-        let before = std::fs::read(log(folder.path())).unwrap();
-        let old = tempfile::tempdir().unwrap();
-        copy(&folder.path().join("index"), &old.path().join("index"));
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &versions[1..]);
-        opened.store.close().unwrap();
-        drop(opened);
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-        copy(&old.path().join("index"), &folder.path().join("index"));
+        run(folder.path(), engine, &[&versions[..1]]);
+        let before = log_bytes(folder.path());
+        let old = KeptIndex::of(folder.path());
+        run(folder.path(), engine, &[&versions[1..]]);
+        old.put_back(folder.path());
         Self {
             versions,
             folder,
@@ -382,20 +395,15 @@ impl Replaced {
     }
 
     /// The log as if the power had failed before the zeros, and with this byte of the batch spoiled.
-    fn spoil(&self, at: u64) {
-        let file = OpenOptions::new()
-            .write(true)
-            .open(log(self.folder.path()))
-            .unwrap();
-        file.write_all_at(&self.before, 0).unwrap();
-        file.write_all_at(b"!", self.before.len() as u64 + at)
-            .unwrap();
+    fn spoil(&self, at: usize) {
+        spoil(self.folder.path(), 0, &self.before);
+        spoil(self.folder.path(), self.before.len() + at, b"!");
     }
 
     fn assert_is_there(&self, engine: IndexEngine, there: usize) {
-        for lose_index in [false, true] {
-            if lose_index {
-                std::fs::remove_dir_all(self.folder.path().join("index")).unwrap();
+        for loses_index in [false, true] {
+            if loses_index {
+                lose_index(self.folder.path());
             }
             let opened = open(self.folder.path(), engine);
             let found = find(&opened, Filter::default().with_kinds([30078]), &[]);
@@ -407,7 +415,7 @@ impl Replaced {
                     assert!(holding.is_empty(), "{engine:?}: {what}");
                 }
             }
-            opened.store.close().unwrap();
+            end(opened);
         }
     }
 }
@@ -433,37 +441,15 @@ fn r_crash_9_parts_of_a_torn_batch_do_not_stay_in_the_log() {
         let to = person(2);
         let wraps = wraps(&to, 3);
         drop(open(folder.path(), engine));
-        let old = tempfile::tempdir().unwrap();
-        copy(&folder.path().join("index"), &old.path().join("index"));
-        let mut opened = open(folder.path(), engine);
-        write(&mut opened, &wraps);
-        opened.store.close().unwrap();
-        drop(opened);
+        let old = KeptIndex::of(folder.path());
+        run(folder.path(), engine, &[&wraps]);
         // Its last sector did not arrive.
-        let bytes = std::fs::read(log(folder.path())).unwrap();
-        let needle = wraps[1].sig().to_hex().into_bytes();
-        let find_it = |bytes: &[u8]| {
-            bytes
-                .windows(needle.len())
-                .position(|window| window == needle)
-        };
-        let at = find_it(&bytes).unwrap();
-        let file = OpenOptions::new()
-            .write(true)
-            .open(log(folder.path()))
-            .unwrap();
-        file.write_all_at(&[0; 64], at as u64).unwrap();
-        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-        copy(&old.path().join("index"), &folder.path().join("index"));
+        let at = place_of(folder.path(), &wraps[1]);
+        spoil(folder.path(), at, &[0; 64]);
+        old.put_back(folder.path());
         let opened = open(folder.path(), engine);
-        assert_eq!(
-            mail(&opened, &to),
-            sorted(&[wraps[0].clone(), wraps[2].clone()])
-        );
-        for (what, needle) in files::traces(&wraps[1]) {
-            let holding = files::holding(folder.path(), &needle);
-            assert!(holding.is_empty(), "{engine:?}: {what}");
-        }
+        assert_eq!(mail(&opened, &to), outer(&wraps));
+        assert_no_trace(folder.path(), &wraps[1], &format!("{engine:?}"));
     }
 }
 
@@ -472,32 +458,19 @@ fn r_crash_9_parts_of_a_torn_batch_do_not_stay_in_the_log() {
 fn r_crash_10_a_wiped_segment_that_is_back_is_removed() {
     for engine in IndexEngine::ON_DISK {
         let folder = tempfile::tempdir().unwrap();
-        let options = DiskOptions {
-            segment_bytes: 64 * 1024,
-            ..options(folder.path(), engine)
-        };
-        let open = || recovery::open(&options, Default::default()).unwrap();
+        let open = || open_small(folder.path(), engine);
         let to = person(2);
-        let content = "z".repeat(4_000);
-        let wraps: Vec<Event> = (0..40)
-            .map(|n| person(100 + n).wrap(&to, &format!("number {n} {content}")))
-            .collect();
-        let mut opened = open();
-        for batch in wraps.chunks(4) {
-            write(&mut opened, batch);
-        }
-        write(&mut opened, &[to.deletion(&wraps[0])]);
-        let first = std::fs::read(log(folder.path())).unwrap();
+        let (wraps, mut opened) = of_small_segments(open(), &to);
+        let first = log_bytes(folder.path());
         opened.writer.compact_all(now()).unwrap();
-        opened.store.close().unwrap();
-        drop(opened);
+        end(opened);
         for wiped in [512, first.len() / 2, first.len()] {
-            for lose_index in [false, true] {
+            for loses_index in [false, true] {
                 let mut bytes = first.clone();
                 bytes[..wiped].fill(0);
                 std::fs::write(log(folder.path()), bytes).unwrap();
-                if lose_index {
-                    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+                if loses_index {
+                    lose_index(folder.path());
                 }
                 let opened = open();
                 assert_eq!(mail(&opened, &to), sorted(&wraps[1..]), "{engine:?}");
