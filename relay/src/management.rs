@@ -149,3 +149,29 @@ fn respond(status: StatusCode, answer: &Value) -> Response {
         .insert(header::CONTENT_TYPE, content_type);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_counts_once_and_so_many_are_remembered_until_they_are_worth_nothing() {
+        let used = UsedProofs::default();
+        let id = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            EventId::from_bytes(bytes)
+        };
+        let status = |number, now| match used.take(id(number), 100, now) {
+            Ok(()) => StatusCode::OK,
+            Err(Refused(status, _)) => status,
+        };
+        for number in 0..PROOFS {
+            assert_eq!(status(number, 50), StatusCode::OK);
+        }
+        assert_eq!(status(0, 50), StatusCode::UNAUTHORIZED);
+        assert_eq!(status(PROOFS, 100), StatusCode::TOO_MANY_REQUESTS);
+        // Those that no clock accepts any more make room.
+        assert_eq!(status(PROOFS, 101), StatusCode::OK);
+    }
+}

@@ -1,16 +1,25 @@
 //! The management API (NIP-86) behind proofs of keys (NIP-98), over real sockets.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
+use sotto_relay::budget::Rate;
+use sotto_relay::config::IndexEngine;
+use sotto_relay::forwarded::TrustedProxies;
 use sotto_relay::{Config, Relay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wire::{Event, Filter, HttpAuth};
 
-use crate::files::holding;
+use crate::files::{self, holding, traces};
 use crate::support::{Client, Person, now, person, start};
 
-fn managed(folder: &std::path::Path, admins: &[&Person]) -> Config {
-    let mut config = Config::on_disk(folder);
+fn managed(folder: &Path, admins: &[&Person]) -> Config {
+    managed_with(IndexEngine::Runs, folder, admins)
+}
+
+fn managed_with(engine: IndexEngine, folder: &Path, admins: &[&Person]) -> Config {
+    let mut config = files::config(folder, engine);
     config.admins = admins.iter().map(|admin| admin.key()).collect();
     config.urls = vec!["wss://relay.example/inbox".parse().unwrap()];
     config
@@ -124,6 +133,17 @@ async fn r_mgmt_2_a_request_is_proven_by_an_administrator_for_itself_once() {
         admin.sign(kind, now(), &tags, "")
     };
     let tags = |tags: &[&[&str]]| admin.sign(27235, now(), tags, "");
+    // All is as it should be, but for one tag more.
+    let and = |name: &str, value: &str| {
+        let payload = HttpAuth::draft(admin.key(), &url, "POST", body, 0);
+        let payload = payload.tags.value("payload").unwrap().to_owned();
+        tags(&[
+            &["u", &url],
+            &["method", "POST"],
+            &["payload", &payload],
+            &[name, value],
+        ])
+    };
     for (what, event) in [
         ("an AUTH event", of_kind(22242)),
         ("old", good(now() - 70)),
@@ -140,6 +160,9 @@ async fn r_mgmt_2_a_request_is_proven_by_an_administrator_for_itself_once() {
         ("another body", proof(&admin, &url, "POST", b"{}", now())),
         ("no payload", tags(&[&["u", &url], &["method", "POST"]])),
         ("nothing", tags(&[])),
+        ("two addresses", and("u", "wss://other.example")),
+        ("two methods", and("method", "GET")),
+        ("two bodies", and("payload", "00")),
     ] {
         assert_eq!(with(&relay, &event, body).await.0, 401, "{what}");
     }
@@ -308,6 +331,99 @@ async fn r_mgmt_3_every_method_does_what_nip_86_says() {
     assert_eq!(document["name"], "Sotto relay");
     assert_eq!(document["description"], "Rooms for messages");
     relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_rate_3_whoever_asks_to_manage_has_so_many_tries_right_or_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = managed(folder.path(), &[&person(1)]);
+    config.trusted_proxies = TrustedProxies::parse(&["127.0.0.1".to_owned()]).unwrap();
+    config.limits.auth_per_address = Some(Rate {
+        count: 3,
+        seconds: 3_600,
+        burst: 3,
+    });
+    let relay = start(config).await;
+    let try_from = async |address: &str| {
+        let headers = format!("{TYPE}X-Forwarded-For: {address}\r\n");
+        http(&relay, "POST", &headers, b"{}").await.0
+    };
+    for wanted in [401, 401, 401, 429, 429] {
+        assert_eq!(try_from("192.0.2.1").await, wanted);
+    }
+    assert_eq!(try_from("192.0.2.2").await, 401);
+    relay.stop().await.unwrap();
+}
+
+/// Every trace of the event is in no file; its id may be where the operator's list is.
+fn is_gone(folder: &Path, event: &Event, is_listed: bool) {
+    for (what, needle) in traces(event) {
+        let mut holding = holding(folder, &needle);
+        let is_id = is_listed && what == "id as text";
+        holding.retain(|path| !(is_id && path.ends_with("roster.json")));
+        assert!(holding.is_empty(), "{what} is still in {holding:?}");
+    }
+}
+
+#[tokio::test]
+async fn r_gone_6_a_banned_event_is_in_no_byte_of_any_file() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let (admin, alice, to) = (person(1), person(2), person(3));
+        let config = || managed_with(engine, folder.path(), &[&admin]);
+        let relay = start(config()).await;
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let banned = [
+            person(4).note("words that the operator wants nowhere"),
+            person(5).wrap(&to, "an envelope that the operator wants nowhere"),
+            person(6).sign(0, now(), &[], "a profile that the operator wants nowhere"),
+            person(7).sign(30_078, now(), &[&["d", "x"]], "an address that goes"),
+        ];
+        // Somebody who is banned writes nothing more; what others and they wrote stays.
+        let kept = [
+            alice.note("of somebody who is banned"),
+            person(8).wrap(&to, "waits"),
+        ];
+        for event in banned.iter().chain(&kept) {
+            client.put(event).await;
+            let there = |what: &str| {
+                let mut traces = traces(event).into_iter();
+                let (_, needle) = traces.find(|(name, _)| *name == what).unwrap();
+                !holding(folder.path(), &needle).is_empty()
+            };
+            assert!(there("id as text") && there("signature as text") && there("content"));
+        }
+        let key = alice.key().to_hex();
+        call(&relay, &admin, "banpubkey", json!([key]))
+            .await
+            .unwrap();
+        for event in &banned {
+            let params = json!([event.id().to_hex(), "unwanted"]);
+            call(&relay, &admin, "banevent", params).await.unwrap();
+            // The answer comes after the zeros were synced.
+            is_gone(folder.path(), event, true);
+        }
+        for event in &kept {
+            assert!(!holding(folder.path(), event.content().as_bytes()).is_empty());
+        }
+        relay.stop().await.unwrap();
+        let relay = start(config()).await;
+        for event in &banned {
+            is_gone(folder.path(), event, true);
+            // Off the list, not even the id is left.
+            let params = json!([event.id().to_hex()]);
+            call(&relay, &admin, "unbanevent", params).await.unwrap();
+            is_gone(folder.path(), event, false);
+        }
+        relay.stop().await.unwrap();
+        drop(files::open(folder.path(), engine));
+        for event in &banned {
+            is_gone(folder.path(), event, false);
+        }
+        for event in &kept {
+            assert!(!holding(folder.path(), event.content().as_bytes()).is_empty());
+        }
+    }
 }
 
 #[tokio::test]
