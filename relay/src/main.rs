@@ -110,8 +110,11 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    // What the relay writes is for its own user alone, whoever creates the file.
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    // What the relay writes is for its own user alone, whoever creates the file. Not so the
+    // configuration: root writes it, the relay's user reads it, and nothing in it is secret.
+    if !matches!(arguments.command, Command::Init { .. }) {
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
     start_log(&arguments);
     let json = arguments.json;
     match run(arguments) {

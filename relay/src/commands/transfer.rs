@@ -4,6 +4,7 @@ mod import;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -109,6 +110,17 @@ fn open_existing(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Fail
 }
 
 fn open(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Failure> {
+    if let Storage::Disk { folder, .. } = &config.storage
+        && let Ok(about) = folder.metadata()
+        && about.uid() != rustix::process::geteuid().as_raw()
+    {
+        say.warn(&format!(
+            "{} belongs to another user (uid {}): run this as that user, or the relay may not be \
+             able to read what is written now",
+            folder.display(),
+            about.uid()
+        ));
+    }
     let opened = server::open(config)?;
     for warning in &opened.warnings {
         say.warn(warning);

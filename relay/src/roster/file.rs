@@ -174,6 +174,7 @@ impl Lock {
             .write(true)
             .mode(0o600)
             .open(folder.join(LOCK))?;
+        give_to_owner(&file, folder)?;
         let until = Instant::now() + PATIENCE;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -227,6 +228,7 @@ fn write(folder: &Path, roster: &Roster) -> Result<File, RosterError> {
         .mode(0o600)
         .open(&aside)?;
     file.write_all(&bytes)?;
+    give_to_owner(&file, folder)?;
     file.sync_all()?;
     std::fs::rename(&aside, &path)?;
     File::open(folder)?.sync_all()?;
@@ -234,6 +236,16 @@ fn write(folder: &Path, roster: &Roster) -> Result<File, RosterError> {
         wipe(&old)?;
     }
     Ok(file)
+}
+
+/// What root writes beside a relay belongs to the folder's owner, or the relay's own user could
+/// not read it any more.
+fn give_to_owner(file: &File, folder: &Path) -> std::io::Result<()> {
+    let (folder, about) = (folder.metadata()?, file.metadata()?);
+    if about.uid() == folder.uid() || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
 fn wipe(mut file: &File) -> std::io::Result<()> {

@@ -628,6 +628,32 @@ async fn r_user_1_members_are_added_and_removed_beside_a_running_relay() {
     );
 }
 
+/// With sudo, as operators do: the relay runs as a user of its own.
+#[test]
+fn r_user_3_what_root_writes_belongs_to_the_owner_of_the_folder() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let somebody = Some(12_345);
+    if std::os::unix::fs::chown(&data, somebody, somebody).is_err() {
+        eprintln!("skipped: giving a folder away needs root");
+        return;
+    }
+    told(&user(&data, &["add", &person(1).key().to_hex()]));
+    told(&user(&data, &["invite"]));
+    for path in files(&data) {
+        let about = std::fs::metadata(&path).unwrap();
+        assert_eq!(
+            (about.uid(), about.gid()),
+            (12_345, 12_345),
+            "{}",
+            path.display()
+        );
+        assert_eq!(about.mode() & 0o777, 0o600);
+    }
+}
+
 #[tokio::test]
 async fn r_user_2_an_invite_is_printed_once_redeemed_and_can_be_revoked() {
     let folder = tempfile::tempdir().unwrap();

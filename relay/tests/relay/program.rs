@@ -131,6 +131,16 @@ fn r_prog_5_the_example_configuration_is_accepted() {
     );
     let written = std::fs::read(&path).unwrap();
     assert_eq!(run(&["init"]).stdout, written);
+    // Root writes it and the relay's own user reads it, as the caller's umask has it.
+    let shared = folder.path().join("shared.toml");
+    let status = std::process::Command::new("sh")
+        .args(["-c", "umask 022; exec \"$0\" init --config \"$1\""])
+        .arg(binary().get_program())
+        .arg(&shared)
+        .output();
+    assert!(status.unwrap().status.success());
+    let mode = std::fs::metadata(&shared).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
     let object: serde_json::Value =
         serde_json::from_slice(&run(&["--json", "init"]).stdout).unwrap();
     assert_eq!(object["schema"], "sotto.config/1");
@@ -142,6 +152,49 @@ fn r_prog_5_the_example_configuration_is_accepted() {
     let output = run(&["--json", "version"]);
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(object["schema"], "sotto.version/1");
+}
+
+/// Its command line is run as it stands, but for the places; systemd's own opinion is asked where
+/// it is installed.
+#[test]
+fn r_prog_15_the_unit_for_systemd_is_in_order_and_starts_the_program() {
+    let unit = include_str!("../../../packaging/sotto-relay.service");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    std::fs::write(&config, run(&["init"]).stdout).unwrap();
+    let own = binary().get_program().to_str().unwrap().to_owned();
+    let unit = unit
+        .replace("/usr/local/bin/sotto-relay", &own)
+        .replace("/etc/sotto-relay/relay.toml", text(&config))
+        .replace("/var/lib/sotto-relay", text(&folder.path().join("data")));
+    let command = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let mut words = command.unwrap().split(' ');
+    assert_eq!(words.next(), Some(own.as_str()));
+    let mut command = binary();
+    command
+        .args(words)
+        .args(["--json", "--listen", "127.0.0.1:0"]);
+    let mut program = Program::spawn(&mut command);
+    program.signal("-TERM");
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+
+    // Threads of busy connections step back, which the group that is left out would forbid.
+    let mut allowed = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    assert!(allowed.next_back().unwrap().contains("setpriority"));
+    let file = folder.path().join("sotto-relay.service");
+    std::fs::write(&file, unit).unwrap();
+    match std::process::Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&file)
+        .output()
+    {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => eprintln!("skipped: systemd-analyze is not installed"),
+    }
 }
 
 #[test]
