@@ -179,6 +179,25 @@ mod tests {
         let mut bucket = Bucket::default();
         assert_eq!(bucket.take(3, RATE, 1_000), Ok(()));
         assert_eq!(bucket.take(1, RATE, 10), Err(1));
+        assert_eq!(bucket.take(1, RATE, 1_000), Err(1));
         assert_eq!(bucket.take(1, RATE, 1_001), Ok(()));
+    }
+
+    #[test]
+    fn a_budget_is_whole_while_nothing_of_it_is_used() {
+        let limits = &crate::config::Config::in_memory().limits;
+        let uses: [fn(&Budget, &Limits); 4] = [
+            |budget, limits| budget.event(0, limits, 1_000).unwrap(),
+            |budget, limits| budget.event(50_000, limits, 1_000).unwrap(),
+            |budget, limits| budget.proof(limits, 1_000).unwrap(),
+            |budget, limits| budget.guessed(limits, 1_000),
+        ];
+        for usage in uses {
+            let budget = Budget::default();
+            assert!(budget.is_whole(limits, 1_000));
+            usage(&budget, limits);
+            assert!(!budget.is_whole(limits, 1_000));
+            assert!(budget.is_whole(limits, 1_000 + 86_400));
+        }
     }
 }

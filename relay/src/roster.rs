@@ -416,3 +416,94 @@ fn cut(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        PublicKey::from_bytes(bytes)
+    }
+
+    fn code(number: usize) -> InviteCode {
+        InviteCode::parse(&format!("code-{number}")).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_allowed_and_banned_at_the_same_time() {
+        let mut roster = Roster::default();
+        let (who, event) = (key(1), EventId::from_bytes([1; 32]));
+        for _ in 0..2 {
+            roster.allow(who, "", 1).unwrap();
+            roster.allow_event(event, "", 1).unwrap();
+            roster.allow_kind(7);
+            assert!(roster.is_member(&who) && !roster.is_banned(&who));
+            assert!(roster.allows_event(&event) && !roster.bans_event(&event));
+            assert!(roster.takes_kind(7, Some(&BTreeSet::new())));
+            roster.ban(who, "", 1).unwrap();
+            roster.ban_event(event, "", 1).unwrap();
+            roster.disallow_kind(7);
+            assert!(roster.is_banned(&who) && !roster.is_member(&who));
+            assert!(roster.bans_event(&event) && !roster.allows_event(&event));
+            assert!(!roster.takes_kind(7, None));
+        }
+    }
+
+    #[test]
+    fn lists_are_bounded_and_what_is_on_them_can_be_changed() {
+        let mut roster = Roster::default();
+        for number in 0..ENTRIES {
+            roster.ban(key(number), "", 1).unwrap();
+        }
+        assert_eq!(roster.ban(key(ENTRIES), "", 1), Err(Full));
+        assert!(!roster.is_banned(&key(ENTRIES)));
+        roster.ban(key(0), "another note", 2).unwrap();
+        let entry = &roster.banned()[&key(0)];
+        assert_eq!((entry.since, entry.note.as_str()), (1, "another note"));
+        assert!(roster.unban(&key(1)));
+        roster.ban(key(ENTRIES), "", 1).unwrap();
+    }
+
+    #[test]
+    fn a_note_is_cut_between_two_letters() {
+        let mut roster = Roster::default();
+        roster.allow(key(1), &"ä".repeat(1_000), 1).unwrap();
+        assert_eq!(roster.members()[&key(1)].note, "ä".repeat(NOTE_BYTES / 2));
+        roster.rename(&format!("a{}", "ä".repeat(1_000)));
+        assert_eq!(roster.name().unwrap().len(), NOTE_BYTES - 1);
+    }
+
+    #[test]
+    fn invites_are_bounded_and_old_ones_forgotten() {
+        let mut roster = Roster::default();
+        roster.invite(&code(0), 1, Some(10), 1).unwrap();
+        let open = Invite {
+            made_at: 1,
+            uses_left: 1,
+            expires_at: Some(1_000_000_000),
+            used_up_at: None,
+        };
+        let others = (1..INVITES).map(|number| (code(number).hash(), open.clone()));
+        roster.invites.extend(others);
+        assert_eq!(roster.invite(&code(INVITES), 1, None, 1), Err(Full));
+        // For a while it can be said why a code is worth nothing.
+        let refused = |roster: &Roster, now| roster.may_redeem(&code(0), &key(1), now);
+        assert_eq!(refused(&roster, 20), Err(Refusal::ExpiredInvite));
+        assert_eq!(roster.invite(&code(INVITES), 1, None, 20), Err(Full));
+        let late = 10 + REMEMBERED_SECONDS;
+        roster.invite(&code(INVITES), 1, None, late).unwrap();
+        assert_eq!(refused(&roster, late), Err(Refusal::UnknownInvite));
+        // The same of one that was used up.
+        let used = roster.redeem(&code(INVITES), key(1), false, late);
+        assert_eq!(used, Ok(Joined::Now));
+        let again = |roster: &Roster, now| roster.may_redeem(&code(INVITES), &key(2), now);
+        assert_eq!(again(&roster, late + 1), Err(Refusal::UsedInvite));
+        roster
+            .redeem(&code(1), key(3), false, late + REMEMBERED_SECONDS)
+            .unwrap();
+        let end = late + REMEMBERED_SECONDS;
+        assert_eq!(again(&roster, end), Err(Refusal::UnknownInvite));
+    }
+}

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sotto_relay::budget::Rate;
 use sotto_relay::config::IndexEngine;
 use sotto_relay::forwarded::TrustedProxies;
+use sotto_relay::policy::Writers;
 use sotto_relay::{Config, Relay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -330,6 +331,48 @@ async fn r_mgmt_3_every_method_does_what_nip_86_says() {
     let (_, _, document) = http(&relay, "GET", "Accept: application/nostr+json\r\n", b"").await;
     assert_eq!(document["name"], "Sotto relay");
     assert_eq!(document["description"], "Rooms for messages");
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_mgmt_3_what_the_configuration_lists_is_told_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (admin, alice, bob) = (person(1), person(2), person(3));
+    let mut config = managed(folder.path(), &[&admin]);
+    config.rules.writers = Writers::Members([alice.key()].into());
+    config.rules.kinds = Some([1, 7].into());
+    let relay = start(config).await;
+    let (alice_key, bob_key) = (alice.key().to_hex(), bob.key().to_hex());
+    let ok = |method: &'static str, params: Value| {
+        let (relay, admin) = (&relay, &admin);
+        async move { call(relay, admin, method, params).await.unwrap() }
+    };
+    let refused = call(&relay, &admin, "unallowpubkey", json!([alice_key])).await;
+    assert!(refused.unwrap_err().contains("configuration"));
+    ok("allowpubkey", json!([bob_key, "a guest"])).await;
+    let wanted = json!([
+        {"pubkey": alice_key, "reason": "configuration"},
+        {"pubkey": bob_key, "reason": "a guest"},
+    ]);
+    assert_eq!(ok("listallowedpubkeys", json!([])).await, wanted);
+    // A ban goes before the configuration, and ends a membership for good.
+    for who in [&alice, &bob] {
+        let key = who.key().to_hex();
+        Client::connect_as(&relay.url(), who)
+            .await
+            .put(&who.note("in"))
+            .await;
+        ok("banpubkey", json!([key])).await;
+        let mut client = Client::connect(&relay.url()).await;
+        assert!(!client.auth(who).await.0);
+        ok("unbanpubkey", json!([key])).await;
+    }
+    let wanted = json!([{"pubkey": alice_key, "reason": "configuration"}]);
+    assert_eq!(ok("listallowedpubkeys", json!([])).await, wanted);
+
+    ok("allowkind", json!([1059])).await;
+    ok("disallowkind", json!([7])).await;
+    assert_eq!(ok("listallowedkinds", json!([])).await, json!([1, 1059]));
     relay.stop().await.unwrap();
 }
 
