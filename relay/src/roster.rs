@@ -452,6 +452,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_banned_joins_by_no_invite_and_a_member_uses_none() {
+        let mut roster = Roster::default();
+        roster.invite(&code(1), 1, None, 1).unwrap();
+        roster.ban(key(1), "", 1).unwrap();
+        for is_configured in [false, true] {
+            let joined = roster.redeem(&code(1), key(1), is_configured, 2);
+            assert_eq!(joined, Err(Refusal::Banned));
+        }
+        assert_eq!(
+            roster.may_redeem(&code(1), &key(1), 2),
+            Err(Refusal::Banned)
+        );
+        // Listed in the configuration, or a member already.
+        assert_eq!(roster.redeem(&code(1), key(2), true, 2), Ok(Joined::Before));
+        roster.allow(key(3), "", 1).unwrap();
+        assert_eq!(
+            roster.redeem(&code(1), key(3), false, 2),
+            Ok(Joined::Before)
+        );
+        assert_eq!(roster.open_invites(2).count(), 1);
+        assert_eq!(roster.redeem(&code(1), key(4), false, 2), Ok(Joined::Now));
+        assert_eq!(roster.open_invites(2).count(), 0);
+    }
+
+    #[test]
     fn lists_are_bounded_and_what_is_on_them_can_be_changed() {
         let mut roster = Roster::default();
         for number in 0..ENTRIES {
