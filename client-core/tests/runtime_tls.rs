@@ -120,15 +120,29 @@ async fn no_connection_resumes_an_earlier_one() {
     }
 }
 
+fn says(refused: Result<Connection, DialError>, words: &str) -> bool {
+    matches!(refused, Err(DialError::Unreachable(why)) if why.contains(words))
+}
+
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_or_for_another_name_is_refused() {
     let (port, _kinds) = server(&[&rustls::version::TLS13]).await;
     let web = Dialer::new(Duration::from_secs(20)).unwrap();
     let refused = web.dial(&target("localhost", port)).await;
-    assert!(matches!(refused, Err(DialError::Unreachable(_))));
+    assert!(says(refused, "nobody whom clients trust"));
     let dialer = Dialer::with_roots(roots(), Duration::from_secs(20)).unwrap();
     let refused = dialer.dial(&target("127.0.0.1", port)).await;
-    assert!(matches!(refused, Err(DialError::Unreachable(_))));
+    assert!(says(refused, "for another name"));
+    // Something that answers plainly.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = plain.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = stream.read(&mut [0; 64]).await;
+    });
+    let refused = dialer.dial(&target("localhost", port)).await;
+    assert!(says(refused, "does not speak TLS"));
 }
 
 #[tokio::test]

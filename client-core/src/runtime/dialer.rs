@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -178,7 +178,7 @@ impl Dialer {
             .tls
             .connect(name, stream)
             .await
-            .map_err(|error| DialError::Unreachable(format!("TLS: {}", plain_words(&error))))?;
+            .map_err(|error| DialError::Unreachable(tls_words(&error)))?;
         Ok(Connection::Tls(Box::new(stream)))
     }
 }
@@ -197,6 +197,31 @@ pub fn allowed(ip: IpAddr, target: &Target) -> std::result::Result<(), &'static 
         Reach::Public if target.is_secure => Ok(()),
         Reach::Public => Err("outside of private networks only wss and https are dialled"),
     }
+}
+
+/// Why there was no TLS, in words for whoever chose the server.
+fn tls_words(error: &io::Error) -> String {
+    let inner = error.get_ref();
+    let why = match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(certificate)) => match certificate {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet, or a clock is wrong"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            CertificateError::UnknownIssuer => {
+                "its certificate comes from nobody whom clients trust"
+            }
+            _ => "its certificate is not in order",
+        },
+        Some(rustls::Error::InvalidMessage(_)) => "what answers there does not speak TLS",
+        _ => return format!("TLS: {}", plain_words(error)),
+    };
+    format!("TLS: {why}")
 }
 
 /// An I/O error in words that say nothing of this machine.

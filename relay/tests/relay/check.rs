@@ -359,6 +359,14 @@ async fn r_prog_9_a_certificate_that_clients_do_not_trust_is_unreachable_and_tel
         assert!(hint.contains("--ca-file") && hint.contains("[acme]"));
         relay.stop().await.unwrap();
     }
+    // As tools make one by default: an authority's own.
+    authority.show_root("localhost");
+    let relay = start(with_files(&authority)).await;
+    let output = check(&[&format!("wss://localhost:{}", relay.port())]).await;
+    assert_eq!(output.status.code(), Some(3));
+    let detail = error(&output)["detail"].to_string();
+    assert!(detail.contains("signed by itself"), "{detail}");
+    relay.stop().await.unwrap();
     // What does not speak TLS at all, and nobody.
     let relay = start(Config::in_memory()).await;
     let output = check(&[&format!("wss://localhost:{}", relay.port())]).await;

@@ -70,6 +70,14 @@ impl Authority {
         self.write(&params.self_signed(&key).unwrap(), &key)
     }
 
+    /// The same, of an authority.
+    pub fn show_root(&self, name: &str) -> CertificateDer<'static> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self.write(&params.self_signed(&key).unwrap(), &key)
+    }
+
     fn write(&self, certificate: &rcgen::Certificate, key: &KeyPair) -> CertificateDer<'static> {
         std::fs::write(self.path("chain.pem"), certificate.pem()).unwrap();
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();

@@ -155,6 +155,10 @@ fn untrusted(url: &RelayUrl, error: &std::io::Error) -> Trouble {
                 "its certificate comes from nobody whom clients trust",
                 "use [acme], or [tls] with the whole chain of an authority that clients trust; to check with an authority of your own, name its file with --ca-file",
             ),
+            other if other.to_string().contains("CaUsedAsEndEntity") => (
+                "its certificate is an authority's, or signed by itself",
+                "use [acme], or [tls] with a certificate that an authority has issued for this server",
+            ),
             _ => (
                 "its certificate is not in order",
                 "have it issued anew by an authority that clients trust, as the certificate of a server",
