@@ -217,15 +217,16 @@ fn r_prog_11_import_tells_which_lines_it_refuses_and_why_and_takes_the_others() 
         "{}".to_owned(),
         json(&good),
         json(&alice.sign(1, now() + 86_400, &[], "from tomorrow")),
+        json(&alice.sign(28_934, now(), &[&["-"], &["claim", "x"]], "")),
         json(&alice.note("the last, without an end of its line")),
     ];
     let (told, errors) = target.import(lines.join("\n").as_bytes(), 5);
     let wanted = serde_json::json!({
-        "schema": "sotto.imported/1", "lines": 14, "stored": 3, "known": 1, "expired": 1,
-        "refused": 8,
+        "schema": "sotto.imported/1", "lines": 15, "stored": 3, "known": 1, "expired": 1,
+        "refused": 9,
         "reasons": {
             "no_event": 2, "forged": 1, "kind_not_taken": 1, "ephemeral": 1, "too_large": 1,
-            "mailbox_full": 1, "from_the_future": 1,
+            "mailbox_full": 1, "from_the_future": 1, "wish_not_passed_on": 1,
         },
     });
     assert_eq!(told, wanted);
@@ -239,7 +240,7 @@ fn r_prog_11_import_tells_which_lines_it_refuses_and_why_and_takes_the_others() 
         })
         .collect();
     let refused: BTreeSet<u64> = refused.into_iter().collect();
-    assert_eq!(refused, [3, 4, 5, 6, 7, 10, 11, 13].into());
+    assert_eq!(refused, [3, 4, 5, 6, 7, 10, 11, 13, 14].into());
     assert_eq!(errors.last().unwrap()["error"], "partly_done");
     assert_eq!(target.exported().len(), 3);
 
