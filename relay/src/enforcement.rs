@@ -47,6 +47,8 @@ pub async fn change<T: Send + 'static, E: Send + 'static>(
 /// Puts a roster in force. Whoever is banned or blocked now is disconnected; what is banned now is
 /// erased.
 async fn adopt(shared: &Arc<Shared>, roster: Arc<Roster>) {
+    // Whoever finds that another did it already answers when that other has finished.
+    let _one_at_a_time = shared.enforcing.lock().await;
     let Some(before) = shared.settings.enlist(roster.clone()) else {
         return;
     };

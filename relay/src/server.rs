@@ -62,6 +62,8 @@ pub enum ServerError {
 pub struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) roster: Arc<RosterFile>,
+    /// Held while a changed roster is put in force.
+    pub(crate) enforcing: tokio::sync::Mutex<()>,
     pub(crate) used_proofs: UsedProofs,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,
@@ -204,6 +206,7 @@ impl Relay {
             metrics: metrics.clone(),
             started_at: config.clock.now(),
             roster: Arc::new(roster),
+            enforcing: tokio::sync::Mutex::default(),
             used_proofs: UsedProofs::default(),
         });
         // What was banned while the relay was away, or shortly before it crashed.
