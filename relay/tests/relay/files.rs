@@ -135,11 +135,22 @@ pub fn find_at_most(
     auth: &[PublicKey],
     most: usize,
 ) -> (Vec<Event>, Option<bool>) {
+    find_at(opened, filter, auth, most, now())
+}
+
+/// The same at another second.
+pub fn find_at(
+    opened: &Opened,
+    filter: Filter,
+    auth: &[PublicKey],
+    most: usize,
+    now: u64,
+) -> (Vec<Event>, Option<bool>) {
     let store = &opened.store;
     let mut query = Query::new(store, filter, auth.to_vec(), u64::MAX, most).unwrap();
     let mut found = Vec::new();
     loop {
-        let Page { events, is_last } = query.page(store, now()).unwrap();
+        let Page { events, is_last } = query.page(store, now).unwrap();
         found.extend(events.iter().map(|stored| stored.event().unwrap()));
         if is_last {
             return (found, query.is_complete());

@@ -2,100 +2,13 @@
 
 use proptest::prelude::*;
 use sotto_relay::config::IndexEngine;
-use sotto_relay::policy;
 use sotto_relay::store::Opened;
 use wire::{Event, Filter};
 
 use crate::files;
+use crate::plain::plainly;
+use crate::strategies::{event, filter};
 use crate::support::{ids, person};
-
-const KINDS: [u16; 6] = [1, 4, 5_000, 1059, 7, 40_000];
-
-pub fn event() -> impl Strategy<Value = Event> {
-    let tag = prop_oneof![
-        (1_u32..5).prop_map(|n| vec!["p".to_owned(), person(n).key().to_hex()]),
-        "[ab]".prop_map(|value| vec!["t".to_owned(), value]),
-        "[ab]".prop_map(|value| vec!["T".to_owned(), value]),
-        Just(vec!["t".to_owned()]),
-        Just(vec!["long".to_owned(), "a".to_owned()]),
-    ];
-    (
-        1_u32..5,
-        0..KINDS.len(),
-        1_000_u64..1_012,
-        prop::collection::vec(tag, 0..4),
-        0_u32..1_000,
-    )
-        .prop_map(|(author, kind, at, mut tags, salt)| {
-            let kind = KINDS[kind];
-            if kind == 1059 {
-                let to = person(1 + salt % 4).key().to_hex();
-                tags.retain(|tag| tag[0] != "p");
-                tags.push(vec!["p".to_owned(), to]);
-            }
-            let tags: Vec<Vec<&str>> = tags
-                .iter()
-                .map(|tag| tag.iter().map(String::as_str).collect())
-                .collect();
-            let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
-            person(author).sign(kind, at, &tags, &salt.to_string())
-        })
-}
-
-pub fn filter(known: Vec<Event>) -> impl Strategy<Value = Filter> {
-    let all = ids(&known);
-    let most = all.len().min(4);
-    let some_ids = prop::option::weighted(0.15, prop::sample::subsequence(all, 0..=most));
-    let authors = prop::option::weighted(0.4, prop::collection::vec(1_u32..6, 0..3));
-    let kinds = prop::option::weighted(0.5, prop::collection::vec(0..KINDS.len(), 0..4));
-    let people = prop::option::weighted(0.3, prop::collection::vec(1_u32..6, 0..3));
-    let topics = prop::option::weighted(0.2, prop::collection::vec("[abc]", 0..3));
-    let time = || prop::option::weighted(0.3, 999_u64..1_014);
-    let limit = prop::option::weighted(0.4, 0_usize..12);
-    (
-        some_ids,
-        authors,
-        kinds,
-        people,
-        topics,
-        time(),
-        time(),
-        limit,
-    )
-        .prop_map(
-            |(ids, authors, kinds, people, topics, since, until, limit)| {
-                let mut filter = Filter {
-                    ids: ids.map(|ids| ids.into_iter().collect()),
-                    authors: authors.map(|a| a.into_iter().map(|n| person(n).key()).collect()),
-                    kinds: kinds.map(|k| k.into_iter().map(|n| KINDS[n]).collect()),
-                    since,
-                    until,
-                    limit,
-                    ..Filter::default()
-                };
-                if let Some(people) = people {
-                    let keys = people.into_iter().map(|n| person(n).key().to_hex());
-                    filter = filter.with_tag('p', keys);
-                }
-                if let Some(topics) = topics {
-                    filter = filter.with_tag('t', topics);
-                }
-                filter
-            },
-        )
-}
-
-pub fn plainly(events: &[Event], filter: &Filter, auth: &[wire::PublicKey]) -> Vec<Event> {
-    let mut found: Vec<Event> = events
-        .iter()
-        .filter(|event| filter.matches(event) && policy::may_read(event, auth))
-        .cloned()
-        .collect();
-    found.sort_by_key(|event| (u64::MAX - event.created_at(), event.id()));
-    found.dedup();
-    found.truncate(filter.limit.unwrap_or(usize::MAX));
-    found
-}
 
 fn filled(folder: &std::path::Path, index: IndexEngine, events: &[Event]) -> Opened {
     let mut opened = files::open(folder, index);

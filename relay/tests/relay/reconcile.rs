@@ -12,7 +12,8 @@ use sotto_relay::reconcile::EventSet;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{ClientFrame, Event, EventId, Filter, PublicKey, RelayFrame, SubscriptionId, limits};
 
-use crate::query::{event, filter, plainly};
+use crate::plain::plainly;
+use crate::strategies::{event, filter};
 use crate::support::{Client, Comparison, Person, ids, mailbox, person, start, subscription};
 
 /// A relay that takes wraps of any age, as the events of the property tests are.

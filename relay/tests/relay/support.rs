@@ -95,6 +95,8 @@ impl Client {
     pub async fn connect(url: &str) -> Self {
         let address = url.trim_start_matches("ws://").to_owned();
         let stream = TcpStream::connect(&address).await.unwrap();
+        // A small frame would otherwise wait until the one before it is acknowledged.
+        stream.set_nodelay(true).unwrap();
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
         Self::over(socket, url).await
     }
