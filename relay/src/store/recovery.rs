@@ -294,8 +294,7 @@ impl Replay<'_> {
                 Ok(())
             }
             Record::Deletion { deletion, until } => {
-                self.rows
-                    .put(keys::deletion(&deletion), until.to_be_bytes().to_vec());
+                self.latest(keys::deletion(&deletion), until)?;
                 if until != u64::MAX {
                     self.rows
                         .put(keys::deletion_end(until, &deletion), Vec::new());

@@ -178,7 +178,12 @@ impl Writer {
         let to = keys::deletion_end(now.saturating_add(1), &Hash::default());
         for key in transaction.rows.keys(b"Y", &to, ERASE_CHUNK)? {
             if let Some((_, deletion)) = keys::split_at(&key, 1) {
-                transaction.rows.remove(keys::deletion(&deletion));
+                let deletion = keys::deletion(&deletion);
+                // It may have been asked for again since, for longer.
+                let until = transaction.rows.number(&deletion)?;
+                if until.is_some_and(|until| until <= now) {
+                    transaction.rows.remove(deletion);
+                }
             }
             transaction.rows.remove(key);
         }
@@ -281,7 +286,12 @@ impl Transaction<'_> {
             true => policy::sole_recipient(event.tags()),
             false => None,
         };
-        for deleter in [Some(event.pubkey()), recipient].into_iter().flatten() {
+        // A deletion cannot be deleted (NIP-09), whichever of the two comes first.
+        let deleters = match event.kind() {
+            kinds::DELETION => [None, None],
+            _ => [Some(event.pubkey()), recipient],
+        };
+        for deleter in deleters.into_iter().flatten() {
             let row = keys::deletion(&hasher.deletion(&event.id(), &deleter));
             if self
                 .rows
@@ -324,11 +334,16 @@ impl Transaction<'_> {
         let mut own = Vec::new();
         let mut unknown = Vec::new();
         let wrap_kinds = [kinds::WRAP.to_string(), kinds::EPHEMERAL_WRAP.to_string()];
-        let names_wraps = request
-            .tags()
-            .values("k")
-            .any(|kind| wrap_kinds.iter().any(|wrap| wrap == kind));
-        let mut concerns_wraps = names_wraps;
+        let is_of_wraps = |kind: &str| wrap_kinds.iter().any(|wrap| wrap == kind);
+        let mut concerns_wraps = request.tags().values("k").any(is_of_wraps);
+        // A wrap cannot come back after its window; anything else could.
+        let window_end = self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX);
+        let until_of = |is_wrap: bool| match is_wrap {
+            true => window_end,
+            false => u64::MAX,
+        };
+        let until_of_absent =
+            until_of(concerns_wraps && request.tags().values("k").all(is_of_wraps));
         let mut has_own = false;
         // Of wraps and the like nobody learns whether they are here.
         let mut names_others = false;
@@ -341,8 +356,9 @@ impl Transaction<'_> {
             match self.find(&hash)? {
                 Some((_, target)) if may_delete(&deleter, &target) => {
                     has_own = true;
-                    concerns_wraps |= kinds::is_wrap(target.kind());
-                    own.push((id, hash));
+                    let is_wrap = kinds::is_wrap(target.kind());
+                    concerns_wraps |= is_wrap;
+                    own.push((id, hash, until_of(is_wrap)));
                 }
                 Some((_, target)) => {
                     let is_others = target.pubkey() != deleter;
@@ -377,11 +393,7 @@ impl Transaction<'_> {
         if names_others && !names_own {
             return Ok(Outcome::Refused(Refusal::NotTheirs));
         }
-        let until = match concerns_wraps {
-            true => self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX),
-            false => u64::MAX,
-        };
-        for (id, hash) in own {
+        for (id, hash, until) in own {
             self.remember(&id, &deleter, until)?;
             self.erase(&hash)?;
         }
@@ -389,7 +401,7 @@ impl Transaction<'_> {
         let mut is_left_out = false;
         for (id, is_remembered) in unknown {
             if self.has_room {
-                self.remember(&id, &deleter, until)?;
+                self.remember(&id, &deleter, until_of_absent)?;
             } else {
                 is_left_out |= !is_remembered;
             }

@@ -484,3 +484,91 @@ proptest! {
         }
     }
 }
+
+/// Once it was asked for in a way that is forgotten after a while (as if of a wrap), once for good;
+/// then everything that could mix the two up: moving, losing the index, forgetting.
+#[test]
+fn r_del_1_a_deletion_for_good_outlives_one_that_is_forgotten() {
+    for engine in IndexEngine::ALL {
+        for later_first in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut store = Kept::new(engine, folder.path().to_owned());
+            let author = person(1);
+            let note = author.sign(1, BEGIN, &[], "to come");
+            let id = note.id().to_hex();
+            let as_wrap = author.sign(5, BEGIN, &[&["e", &id], &["k", "1059"]], "");
+            let for_good = author.sign(5, BEGIN, &[&["e", &id]], "");
+            let filling = |salt: &str| person(2).sign(1, BEGIN, &[], &salt.repeat(2_000));
+            // Each in a segment of its own, of which most dies.
+            for (request, salt) in [(&as_wrap, "a"), (&for_good, "b")] {
+                let filler = filling(salt);
+                let taken = person(2).sign(5, BEGIN, &[&["e", &filler.id().to_hex()]], "");
+                assert_eq!(store.write(std::slice::from_ref(request), BEGIN), [true]);
+                assert_eq!(store.write(&[filler, filling("c")], BEGIN), [true; 2]);
+                assert_eq!(store.write(&[taken], BEGIN), [true]);
+            }
+            let opened = store.opened();
+            while opened.writer.compact_one(BEGIN, true).unwrap() {}
+            if later_first {
+                store.go_through(&Step::LoseIndex, BEGIN);
+            }
+            let later = BEGIN + WINDOW.past + WINDOW.future + 1;
+            store.go_through(&Step::Sweep, later);
+            for step in [Step::Sweep, Step::Reopen, Step::LoseIndex] {
+                store.go_through(&step, later);
+                assert_eq!(
+                    store.write(std::slice::from_ref(&note), later),
+                    [false],
+                    "{engine:?} {step:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A deletion cannot be deleted (NIP-09), not even before it comes.
+#[test]
+fn r_del_1_a_deletion_of_a_deletion_changes_nothing_in_either_order() {
+    for deleted_first in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Kept::new(IndexEngine::Memory, folder.path().to_owned());
+        let author = person(1);
+        let note = author.sign(1, BEGIN, &[], "unwanted");
+        let request = author.sign(5, BEGIN, &[&["e", &note.id().to_hex()]], "");
+        let against = author.sign(5, BEGIN, &[&["e", &request.id().to_hex()]], "");
+        let mut events = [note, request, against];
+        if deleted_first {
+            events.swap(1, 2);
+        }
+        assert_eq!(store.write(&events, BEGIN), [true; 3]);
+        let notes = Filter::default().with_kinds([1]);
+        assert!(store.find(&notes, &[], BEGIN).is_empty());
+        let requests = Filter::default().with_kinds([5]);
+        assert_eq!(store.find(&requests, &[], BEGIN).len(), 2);
+    }
+}
+
+/// A note is deleted for good, also by a request that names a wrap beside it.
+#[test]
+fn r_del_1_a_note_that_is_deleted_beside_a_wrap_is_gone_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Kept::new(IndexEngine::Memory, folder.path().to_owned());
+    let (author, to) = (person(1), person(2));
+    let note = author.sign(1, BEGIN, &[], "unwanted");
+    let wrap = author.sign(1059, BEGIN, &[&["p", &to.key().to_hex()]], "sealed");
+    let [note_id, wrap_id] = [&note, &wrap].map(|event| event.id().to_hex());
+    let tags: [&[&str]; 4] = [
+        &["e", &note_id],
+        &["e", &wrap_id],
+        &["k", "1"],
+        &["k", "1059"],
+    ];
+    let request = author.sign(5, BEGIN, &tags, "");
+    assert_eq!(
+        store.write(&[note.clone(), wrap, request], BEGIN),
+        [true; 3]
+    );
+    let later = BEGIN + WINDOW.past + WINDOW.future + 1;
+    store.go_through(&Step::Sweep, later);
+    assert_eq!(store.write(&[note], later), [false]);
+}
