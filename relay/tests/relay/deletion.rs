@@ -4,8 +4,9 @@ use sotto_relay::Config;
 use sotto_relay::config::{IndexEngine, Storage};
 use wire::{Event, Filter};
 
+use crate::crash::{Program, store_section};
 use crate::files;
-use crate::support::{Client, ids, now, person, start};
+use crate::support::{Client, PATIENCE, ids, now, person, start};
 
 fn by_id(event: &Event) -> Filter {
     Filter::default().with_ids([event.id()])
@@ -256,4 +257,101 @@ async fn r_van_1_all_relays_includes_this_one() {
         .await;
     assert!(client.fetch(Filter::default()).await.unwrap().is_empty());
     relay.stop().await.unwrap();
+}
+
+/// Deleted by either side, by address, vanished, replaced, expired: sent again after a kill, and
+/// after the index was lost, it is refused, and nobody is shown it.
+#[tokio::test(flavor = "multi_thread")]
+async fn r_del_7_what_was_taken_away_is_refused_after_a_kill_and_without_the_index() {
+    // Beside each other: each waits for an expiry.
+    let engines = IndexEngine::ON_DISK.map(taken_away);
+    let all: tokio::task::JoinSet<()> = engines.into_iter().collect();
+    all.join_all().await;
+}
+
+async fn taken_away(engine: IndexEngine) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let start = || Program::configured(&data, &store_section(engine));
+    let mut program = start();
+    let (alice, bob, leaves) = (person(1), person(2), person(3));
+    let mut client = Client::connect(&program.url).await;
+    let at = now() - 100;
+    let note = alice.note("deleted");
+    let by_sender = person(9).wrap(&bob, "by its sender");
+    let by_recipient = person(10).wrap(&bob, "by its recipient");
+    let address = alice.sign(30_078, at, &[&["d", "x"]], "by its address");
+    let old = alice.sign(10_050, at, &[], "old");
+    let new = alice.sign(10_050, at + 1, &[], "new");
+    let written = leaves.sign(1, at, &[], "of somebody who vanishes");
+    let waiting = person(11).wrap(&leaves, "for somebody who vanishes");
+    let end = (now() + 2).to_string();
+    let tags: [&[&str]; 2] = [&["p", &bob.key().to_hex()], &["expiration", &end]];
+    let expiring = person(12).sign(1059, now(), &tags, "expires");
+    let kept = person(13).wrap(&bob, "kept");
+    let before_its_target = person(14).wrap(&bob, "deleted before it came");
+    let named = format!("30078:{}:x", alice.key().to_hex());
+    for event in [
+        &note,
+        &by_sender,
+        &by_recipient,
+        &address,
+        &old,
+        &new,
+        &written,
+        &waiting,
+        &expiring,
+        &kept,
+    ] {
+        client.put(event).await;
+    }
+    for request in [
+        alice.deletion(&note),
+        person(9).deletion(&by_sender),
+        bob.deletion(&by_recipient),
+        alice.sign(5, at + 1, &[&["a", &named]], ""),
+        leaves.sign(62, now(), &[&["relay", "ALL_RELAYS"]], ""),
+        bob.deletion(&before_its_target),
+    ] {
+        client.put(&request).await;
+    }
+    let mut reader = Client::connect_as(&program.url, &bob).await;
+    let poll = async { while reader.mailbox(&bob).await.contains(&expiring) {} };
+    tokio::time::timeout(PATIENCE, poll).await.unwrap();
+
+    for loses_index in [false, true] {
+        program.signal("-KILL");
+        program.child.wait().unwrap();
+        if loses_index {
+            std::fs::remove_dir_all(data.join("index")).unwrap();
+        }
+        program = start();
+        let mut client = Client::connect_as(&program.url, &bob).await;
+        assert!(client.auth(&leaves).await.0);
+        for (event, prefix) in [
+            (&note, "blocked:"),
+            (&by_sender, "blocked:"),
+            (&by_recipient, "blocked:"),
+            (&address, "blocked:"),
+            (&old, "duplicate:"),
+            (&written, "blocked:"),
+            (&waiting, "blocked:"),
+            (&expiring, "invalid:"),
+            (&before_its_target, "blocked:"),
+        ] {
+            let (accepted, text) = client.publish(event).await;
+            assert!(
+                !accepted && text.starts_with(prefix),
+                "{engine:?}: {text} {event:?}"
+            );
+        }
+        let kinds = Filter::default().with_kinds([1, 10_050, 30_078]);
+        assert_eq!(
+            client.fetch(kinds).await.unwrap(),
+            std::slice::from_ref(&new),
+            "{engine:?}"
+        );
+        assert_eq!(ids(&client.mailbox(&bob).await), [kept.id()], "{engine:?}");
+        assert!(client.mailbox(&leaves).await.is_empty());
+    }
 }

@@ -13,9 +13,11 @@
     reason = "tests may fail loudly, and their numbers are small"
 )]
 
+mod attacks;
 mod check;
 mod contract;
 mod corpus;
+mod cost;
 mod count;
 mod crash;
 mod deletion;

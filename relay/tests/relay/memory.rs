@@ -5,9 +5,9 @@ use std::time::Duration;
 use sotto_relay::{Config, Relay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wire::{ClientFrame, Filter, RelayFrame, limits};
+use wire::{ClientFrame, Event, Filter, RelayFrame, limits};
 
-use crate::support::{Client, PATIENCE, ids, now, person, start, subscription};
+use crate::support::{Client, PATIENCE, ids, mailbox, now, person, start, subscription};
 
 /// Waits until what the relay holds is as wanted.
 async fn until_held(relay: &Relay, wanted: impl Fn(usize) -> bool) {
@@ -201,5 +201,53 @@ async fn r_lim_9_a_message_that_does_not_end_ends_the_connection() {
     client.put(&event).await;
     let filter = Filter::default().with_kinds([1]).with_ids([event.id()]);
     assert_eq!(ids(&client.fetch(filter).await.unwrap()), [event.id()]);
+    relay.stop().await.unwrap();
+}
+
+/// Nobody reads on for whoever does not want to know any more.
+#[tokio::test]
+async fn r_sub_6_a_subscription_that_is_closed_is_not_read_for_any_more() {
+    let relay = start(Config::in_memory()).await;
+    let to = person(2);
+    let mut writer = Client::connect(&relay.url()).await;
+    let content = "x".repeat(20_000);
+    const COUNT: u32 = 800;
+    for n in 0..COUNT {
+        let event = person(100 + n % 50).wrap(&to, &format!("{n}{content}"));
+        writer.send(ClientFrame::event(event.json())).await;
+        if n % 50 == 49 {
+            for _ in 0..50 {
+                assert!(matches!(writer.receive().await, RelayFrame::Ok(_, true, _)));
+            }
+        }
+    }
+    let before = relay.metrics().delivered_stored.get();
+    let mut reader = Client::connect_as(&relay.url(), &to).await;
+    let id = subscription("long");
+    reader.send(ClientFrame::req(&id, &[mailbox(&to)])).await;
+    let first = reader.receive().await;
+    assert!(matches!(first, RelayFrame::Event(..)), "{first:?}");
+    reader.send(ClientFrame::close(&id)).await;
+    // Whatever was on its way comes before the answer to this, and no end of the other.
+    reader
+        .send(ClientFrame::count(
+            &subscription("c"),
+            &[Filter::default().with_kinds([2])],
+        ))
+        .await;
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        match reader.receive().await {
+            RelayFrame::Event(_, event) => events.push(event),
+            RelayFrame::Count { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let read = relay.metrics().delivered_stored.get() - before;
+    assert!(
+        read < u64::from(COUNT),
+        "all {read} were read, {} sent",
+        events.len()
+    );
     relay.stop().await.unwrap();
 }

@@ -462,3 +462,133 @@ async fn r_neg_4_a_flood_of_messages_ends_the_reconciliation_and_not_the_connect
     assert!(refused > 0);
     relay.stop().await.unwrap();
 }
+
+/// Every way in which a reconciliation can end.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Closed,
+    Replaced,
+    Finished,
+    Dropped,
+    ConnectionClosed,
+    Nonsense,
+    NotNegentropy,
+    Flood,
+    Silence,
+    RefusedInItsPlace,
+}
+
+const ENDS: [End; 10] = [
+    End::Closed,
+    End::Replaced,
+    End::Finished,
+    End::Dropped,
+    End::ConnectionClosed,
+    End::Nonsense,
+    End::NotNegentropy,
+    End::Flood,
+    End::Silence,
+    End::RefusedInItsPlace,
+];
+
+/// The next answer about a reconciliation that is no message of it.
+async fn ended(client: &mut Client) -> String {
+    loop {
+        match client.receive().await {
+            RelayFrame::NegMsg(..) => {}
+            frame => return refusal(frame),
+        }
+    }
+}
+
+#[tokio::test]
+async fn r_neg_5_however_a_reconciliation_ends_what_it_held_is_given_back() {
+    let mut config = Config::in_memory();
+    // Room for one of them, and not for two.
+    config.limits.reconciled_altogether = 100;
+    config.limits.reconcile_idle = Duration::from_millis(300);
+    let relay = start(config).await;
+    let to = person(2);
+    mailbox_of(&relay, &to, 60).await;
+    let id = subscription("n");
+    let opens = || async {
+        let mut client = Client::connect_as(&relay.url(), &to).await;
+        let all = mailbox(&to);
+        let opened = open_at_last(&mut client, &id, &all);
+        let opened = tokio::time::timeout(crate::support::PATIENCE, opened).await;
+        (client, opened.is_ok())
+    };
+    for round in 0..5 {
+        for end in ENDS {
+            let (mut client, is_open) = opens().await;
+            assert!(
+                is_open,
+                "round {round}: nothing was given back before {end:?}"
+            );
+            match end {
+                End::Closed => client.send(ClientFrame::neg_close(&id)).await,
+                End::Replaced => {
+                    let nothing = Filter::default().with_kinds([2]);
+                    open(&mut client, &id, &nothing).await;
+                }
+                End::Finished => {
+                    client.send(ClientFrame::neg_close(&id)).await;
+                    let reconciled = async {
+                        while let Err(text) = client.reconcile(&mailbox(&to), &[]).await {
+                            assert!(text.starts_with("rate-limited:"), "{text}");
+                        }
+                    };
+                    tokio::time::timeout(crate::support::PATIENCE, reconciled)
+                        .await
+                        .unwrap();
+                }
+                End::Dropped => {}
+                End::ConnectionClosed => {
+                    client.socket.close(None).await.unwrap();
+                    while client.try_receive().await.is_some() {}
+                }
+                End::Nonsense => {
+                    client.send("[\"NEG-MSG\",\"n\",\"zz\"]").await;
+                    assert!(ended(&mut client).await.starts_with("invalid:"));
+                }
+                End::NotNegentropy => {
+                    client.send("[\"NEG-MSG\",\"n\",\"61000007\"]").await;
+                    assert!(ended(&mut client).await.starts_with("invalid:"));
+                }
+                End::Flood => {
+                    let (_, first) = Comparison::begin(&[]);
+                    for _ in 0..50 {
+                        let frame = Message::text(ClientFrame::neg_msg(&id, &first));
+                        client.socket.feed(frame).await.unwrap();
+                    }
+                    client.socket.flush().await.unwrap();
+                    ended(&mut client).await;
+                }
+                End::Silence => assert!(ended(&mut client).await.starts_with("closed:")),
+                End::RefusedInItsPlace => {
+                    client
+                        .send("[\"NEG-OPEN\",\"n\",{\"search\":\"x\"},\"61\"]")
+                        .await;
+                    assert!(ended(&mut client).await.starts_with("unsupported:"));
+                }
+            }
+            if !matches!(end, End::Dropped | End::ConnectionClosed) {
+                // It is over though its connection goes on.
+                let (_, is_open) = opens().await;
+                assert!(is_open, "round {round}: {end:?} gave nothing back");
+            }
+        }
+    }
+    until_nobody(&relay).await;
+    relay.stop().await.unwrap();
+}
+
+async fn until_nobody(relay: &sotto_relay::Relay) {
+    let poll = async {
+        while relay.metrics().sockets.get() > 0 || relay.held() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(crate::support::PATIENCE, poll).await;
+    assert!(waited.is_ok(), "somebody is still there");
+}

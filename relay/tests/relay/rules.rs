@@ -365,3 +365,55 @@ async fn r_sig_1_a_forged_event_is_refused_and_does_not_spoil_the_true_one() {
     assert!(!client.answer(event.id()).await.0);
     relay.stop().await.unwrap();
 }
+
+/// Every digit of what is signed, and of the signature.
+#[tokio::test]
+async fn r_sig_1_an_event_with_any_digit_changed_is_refused() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let event = person(1).sign(1, now(), &[&["t", "abc"]], "words");
+    let json = String::from_utf8(event.json().to_vec()).unwrap();
+    let mut count = 0;
+    for (at, byte) in json.bytes().enumerate() {
+        // What stays JSON of the same shape: digits and letters, not the names of fields.
+        let is_name = [
+            "\"id\"",
+            "\"pubkey\"",
+            "\"created_at\"",
+            "\"kind\"",
+            "\"tags\"",
+            "\"content\"",
+            "\"sig\"",
+        ]
+        .iter()
+        .any(|name| {
+            let from = json.find(name).unwrap();
+            (from..from + name.len()).contains(&at)
+        });
+        let changed = match byte {
+            _ if is_name => continue,
+            b'0'..=b'8' | b'a'..=b'e' => byte + 1,
+            b'9' | b'f'..=b'z' => b'1',
+            _ => continue,
+        };
+        let mut forged = json.clone().into_bytes();
+        forged[at] = changed;
+        let forged = String::from_utf8(forged).unwrap();
+        client.send(format!("[\"EVENT\",{forged}]")).await;
+        match client.receive().await {
+            RelayFrame::Ok(_, false, message) => {
+                assert!(
+                    message.text.starts_with("invalid:"),
+                    "{forged}: {}",
+                    message.text
+                );
+            }
+            other => panic!("{forged}: {other:?}"),
+        }
+        count += 1;
+    }
+    // Id, key and signature alone are 256 digits.
+    assert!(count > 256, "{count}");
+    client.put(&event).await;
+    relay.stop().await.unwrap();
+}
