@@ -43,6 +43,7 @@ mod reconcile;
 mod recovery;
 mod rules;
 mod runs;
+mod soak;
 mod strategies;
 mod support;
 mod tls;
