@@ -273,6 +273,22 @@ mod tests {
 
     #[test]
     fn a_flood_leaves_an_eighth_free() {
+        let ledger = Ledger::new(8_000);
+        let accounts: Vec<_> = (0..10).map(|_| open(&ledger)).collect();
+        for (account, _) in &accounts {
+            account.add(800);
+        }
+        // One less would be within the limit, and cut the next off at the next byte.
+        accounts[0].0.add(1);
+        let cut = accounts.iter().filter(|(_, closed)| closed.is_cancelled());
+        assert_eq!(cut.count(), 2);
+        assert!(ledger.held() <= 7_000, "{}", ledger.held());
+        drop(accounts);
+        assert_eq!(ledger.held(), 0);
+    }
+
+    #[test]
+    fn a_flood_stays_within_the_limit() {
         let ledger = Ledger::new(80_000);
         let accounts: Vec<_> = (0..100).map(|_| open(&ledger)).collect();
         for round in 0..50 {

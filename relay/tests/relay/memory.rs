@@ -133,6 +133,57 @@ async fn r_lim_7_a_history_that_nobody_reads_holds_one_page_and_gives_it_back() 
 }
 
 #[tokio::test]
+async fn r_lim_7_signs_of_life_are_given_back_while_the_connection_goes_on() {
+    use futures_util::SinkExt as _;
+    use tokio_tungstenite::tungstenite::Message;
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    // Between messages, and in the middle of one.
+    for _ in 0..500 {
+        let ping = Message::Ping(vec![7; 100].into());
+        client.socket.send(ping).await.unwrap();
+    }
+    client.put(&person(1).note("still here")).await;
+    until_held(&relay, |held| held == 0).await;
+    let mut stream = raw_socket(&relay).await;
+    let part = |first: u8, text: &str| {
+        let len = u16::try_from(text.len()).unwrap();
+        [frame_head(first, len), text.as_bytes().to_vec()].concat()
+    };
+    stream
+        .write_all(&part(TEXT_TO_BE_CONTINUED, "[\"CLOSE\","))
+        .await
+        .unwrap();
+    for _ in 0..500 {
+        stream
+            .write_all(&part(PONG, &"x".repeat(100)))
+            .await
+            .unwrap();
+    }
+    const THE_REST: u8 = 0x80;
+    stream.write_all(&part(THE_REST, "\"x\"]")).await.unwrap();
+    until_held(&relay, |held| held == 0).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_lim_7_a_buffer_that_grew_counts_until_the_connection_ends() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    for n in 0..5 {
+        let note = person(1).note(&format!("{n}{}", "x".repeat(60_000)));
+        client.put(&note).await;
+        // What the socket's library keeps for the next one, once and not again.
+        until_held(&relay, |held| (60_000..70_000).contains(&held)).await;
+    }
+    client.put(&person(1).note("small")).await;
+    until_held(&relay, |held| (60_000..70_000).contains(&held)).await;
+    drop(client);
+    until_held(&relay, |held| held == 0).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_lim_8_the_filters_of_one_connection_take_so_much_and_no_more() {
     let relay = start(Config::in_memory()).await;
     let mut client = Client::connect(&relay.url()).await;
