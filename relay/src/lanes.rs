@@ -245,5 +245,14 @@ mod tests {
             done.send(be_busy(before, 200).await).unwrap();
         });
         assert_eq!(ended.await.unwrap(), 200);
+        // It was busy to its end, and counts no more.
+        let gone = async {
+            while lanes.busy.load(Ordering::Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone)
+            .await
+            .unwrap();
     }
 }

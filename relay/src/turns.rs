@@ -351,6 +351,51 @@ mod tests {
         assert!(taken(&mut line, 2).contains(&("late", 0)));
     }
 
+    #[test]
+    fn r_fair_1_whoever_has_just_come_or_rested_has_saved_up_little() {
+        const COST: u64 = 1_000;
+        let mut line = Line::default();
+        let (rested, flood, new) = (greedy(), greedy(), greedy());
+        line.join(&rested, COST, "rested");
+        assert_eq!(line.take(), Some("rested"));
+        for _ in 0..400 {
+            line.join(&flood, COST, "flood");
+        }
+        assert_eq!(taken(&mut line, 100), ["flood"; 100]);
+        for _ in 0..400 {
+            line.join(&rested, COST, "rested");
+            line.join(&new, COST, "new");
+        }
+        let first = taken(&mut line, 80);
+        let count = |name: &str| first.iter().filter(|who| **who == name).count();
+        // What the credit pays for, and then all three in turn.
+        let credit = usize::try_from(CREDIT / COST).unwrap();
+        assert!(
+            (credit + 15..credit + 25).contains(&count("rested")),
+            "{first:?}"
+        );
+        assert!((15..25).contains(&count("new")), "{first:?}");
+        assert!((15..25).contains(&count("flood")), "{first:?}");
+    }
+
+    #[tokio::test]
+    async fn r_fair_2_a_pass_is_paid_by_the_time_it_was_held() {
+        let gate = Gate::new(2, 1);
+        let share = greedy();
+        let mut pass = gate.enter(&share).await;
+        let before = share.used().paid.unwrap();
+        pass.began = Instant::now().checked_sub(Duration::from_millis(50));
+        drop(pass);
+        let after = share.used().paid.unwrap();
+        assert!(after >= before + 50_000 - GUESS, "{before} {after}");
+        // Whoever was quicker than was guessed is given the rest back.
+        let mut pass = gate.enter(&share).await;
+        let before = share.used().paid.unwrap();
+        pass.began = None;
+        drop(pass);
+        assert_eq!(share.used().paid, Some(before - GUESS));
+    }
+
     #[tokio::test]
     async fn r_fair_2_passes_come_back_and_some_are_kept_for_those_who_use_little() {
         let gate = Gate::new(2, 1);
