@@ -299,7 +299,7 @@ fn peak_kib(mut command: std::process::Command) -> u64 {
 /// would not fit the bound if they were gathered in memory.
 #[test]
 fn r_prog_13_export_and_import_hold_a_batch_and_not_the_store() {
-    const MOST_KIB: u64 = 48 * 1024;
+    const MOST_KIB: u64 = 64 * 1024;
     let is_slow = std::env::var_os("SOTTO_SLOW").is_some();
     let shapes: &[(u32, usize)] = match is_slow {
         true => &[(200_000, 100), (4_000, 50_000)],
