@@ -117,6 +117,13 @@ fn who_is_invited_joins_before_anything_else_is_asked() {
     assert_eq!(socket.role, Role::Inbox);
     let first = world.log.iter().map(|(_, effect)| effect).next().unwrap();
     assert!(matches!(first, Effect::Describe { .. }), "{first:?}");
+    // What the account has there is asked once it is a member.
+    let position = |found: &dyn Fn(&Effect) -> bool| {
+        let mut log = world.log.iter().map(|(_, effect)| effect);
+        log.position(found).unwrap()
+    };
+    let asked = position(&|effect| matches!(effect, Effect::Query { .. }));
+    assert!(position(&|effect| matches!(effect, Effect::Publish { .. })) < asked);
     // The code is used, and forgotten.
     world.restart("alice");
     world.run();
@@ -169,6 +176,20 @@ fn a_relay_that_is_down_is_joined_by_the_next_command() {
     world.run();
     assert!(matches!(state(&world), Progress::Reached));
     assert_eq!(sent(&world, "a"), [kinds::JOIN, kinds::INBOX_RELAYS]);
+}
+
+#[test]
+fn a_kept_code_is_redeemed_though_the_list_is_out_by_another_relay() {
+    let mut world = world(78, Membership::with(CODE, 1));
+    world.relay("a").mood = Mood::Down;
+    init(&mut world, &["a", "b"]);
+    assert_eq!(failure(&world).word, ErrorWord::Unreachable);
+    assert_eq!(sent(&world, "b"), [kinds::INBOX_RELAYS]);
+    world.relay("a").mood = Mood::Kind;
+    world.restart("alice");
+    world.run();
+    assert_eq!(joins(&world), 1);
+    assert!(matches!(state(&world), Progress::Reached));
 }
 
 #[test]
