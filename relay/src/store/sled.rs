@@ -6,8 +6,9 @@
 //!   the file as well.
 //! * It never rewrites what removed rows leave behind: [`Index::compact`] copies the living rows
 //!   into a new database beside the old one, chunk by chunk between batches, and removes the old.
-//! * It panics where others return an error: each call is guarded, so that a broken index ends
-//!   like any other, with a store that takes no more and a start that builds it anew.
+//! * It panics where others return an error, and after a power loss it may open and panic only
+//!   when it reads: each call is guarded, and a database that does not read its files is disowned,
+//!   so that the next start builds the index anew.
 //!
 //! ```text
 //! index/current   the number of the database in use
@@ -43,6 +44,8 @@ pub struct SledIndex {
     next: Mutex<Option<Arc<Database>>>,
     /// One compaction at a time.
     compacting: Mutex<()>,
+    /// Set where a database does not hold what was written to it.
+    is_disowned: AtomicBool,
 }
 
 impl SledIndex {
@@ -77,7 +80,22 @@ impl SledIndex {
             current: RwLock::new(Arc::new(Database::open(folder, number)?)),
             next: Mutex::new(None),
             compacting: Mutex::new(()),
+            is_disowned: AtomicBool::new(false),
         })
+    }
+
+    /// The database does not read its files: nothing here can mend it, but the log can. The next
+    /// start finds no database in use, and makes one.
+    fn note_damage(&self, error: &StoreError) {
+        let is_damage = matches!(error, StoreError::Index(_));
+        if is_damage && !self.is_disowned.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "the index is damaged; restart the relay to build it anew");
+            // Not while a compaction names another. Where even this fails, the next start finds
+            // the same damage again.
+            let _writing = self.next();
+            let current = self.folder.join("current");
+            let _ = std::fs::remove_file(current).and_then(|()| sync_folder(&self.folder));
+        }
     }
 
     fn current(&self) -> Arc<Database> {
@@ -125,6 +143,9 @@ impl SledIndex {
             return Err(gave_up());
         }
         next.sync()?;
+        if self.is_disowned.load(Ordering::Acquire) {
+            return Err(gave_up());
+        }
         set_current(&self.folder, next.number)?;
         *writing = None;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -138,12 +159,16 @@ impl SledIndex {
 
 impl Index for SledIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.current().get(key)
+        let found = self.current().get(key);
+        found.inspect_err(|error| self.note_damage(error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         match from < to {
-            true => self.current().visit(from, Some(to), visit),
+            true => {
+                let visited = self.current().visit(from, Some(to), visit);
+                visited.inspect_err(|error| self.note_damage(error))
+            }
             false => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sotto_relay::config::IndexEngine;
-use sotto_relay::store::{Batch, Index, engine};
+use sotto_relay::store::{Batch, Index, StoreError, engine};
 
 use super::disk::{Disk, Luck};
 use super::trace;
@@ -61,14 +61,14 @@ fn rows_after(last: Option<u64>) -> Rows {
     rows
 }
 
-fn rows_of(index: &dyn Index) -> Rows {
+fn rows_of(index: &dyn Index) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
     let mut visit = |key: &[u8], value: &[u8]| {
         rows.insert(key.to_vec(), value.to_vec());
         ControlFlow::Continue(())
     };
-    index.scan(&[], &[0xff], &mut visit).unwrap();
-    rows
+    index.scan(&[], &[0xff], &mut visit)?;
+    Ok(rows)
 }
 
 /// The program of the test below: it fills an index while another thread syncs and compacts.
@@ -167,9 +167,20 @@ fn lose_power_once(engine: IndexEngine, disk: &Disk, mut random: StdRng) -> Resu
     let Ok(index) = engine::open(engine, &folder) else {
         return Ok(());
     };
-    let last = index.get(LAST).map_err(|error| error.to_string())?;
+    let read = index
+        .get(LAST)
+        .and_then(|last| Ok((last, rows_of(&*index)?)));
+    let Ok((last, found)) = read else {
+        drop(index);
+        return match engine::open(engine, &folder) {
+            Ok(index) if index.get(LAST).is_ok_and(|last| last.is_some()) => {
+                Err("damaged, and opened again as if it were not".to_owned())
+            }
+            _ => Ok(()),
+        };
+    };
     let last = last.map(|last| u64::from_be_bytes(last.try_into().unwrap()));
-    let (found, wanted) = (rows_of(&*index), rows_after(last));
+    let wanted = rows_after(last);
     if last.is_none() || found == wanted {
         // Without that row the store takes the index for a new one, and builds it anew.
         return Ok(());
