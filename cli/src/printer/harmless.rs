@@ -22,6 +22,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len());
     let mut marks = 0;
+    // As it stands in the result: what is shown by code point joins nothing.
     let mut before = ' ';
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
@@ -31,10 +32,11 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
             && rest.peek().is_some_and(|next| is_joinable(*next));
         if joins || !(is_dangerous(c) || is_joiner(c) || marks > MARKS) {
             out.push(c);
+            before = c;
         } else {
             show(&mut out, c);
+            before = ' ';
         }
-        before = c;
     }
     Cow::Owned(out)
 }
