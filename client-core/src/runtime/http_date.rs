@@ -48,7 +48,9 @@ pub fn parse(text: &str) -> Option<u64> {
     }
     // The day of the year's first of the month, found by asking the other direction.
     let days = days_from_civil(year, month, day);
-    (civil(days) == (year, month, day)).then(|| days * 86_400 + hour * 3_600 + minute * 60 + second)
+    // Unix time has no leap seconds: one is as long as the second before it.
+    let time = hour * 3_600 + minute * 60 + second.min(59);
+    (civil(days) == (year, month, day)).then(|| days * 86_400 + time)
 }
 
 /// Days since 1970-01-01 of a date of the Gregorian calendar, years counted from March so that
@@ -105,6 +107,13 @@ mod tests {
             let seconds = day * 86_400 + day % 86_400;
             assert_eq!(parse(&format(seconds)), Some(seconds));
         }
+    }
+
+    #[test]
+    fn a_leap_second_leaves_its_day_to_no_other() {
+        let last = parse("Fri, 31 Dec 9999 23:59:60 GMT").unwrap();
+        assert_eq!(format(last), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(parse(&format(last)), Some(last));
     }
 
     #[test]
