@@ -6,34 +6,22 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::step;
-use crate::tools::cargo;
-
 /// Inputs without which a target would begin in the dark.
 const LEAST_INPUTS: usize = 3;
 
-/// The targets' names in the order of the manifest, which is the order in which they run.
+/// The targets' names in the order of the manifest, which is the order in which they run. Cargo
+/// itself would sort them.
 pub fn list(source: &Path) -> Result<Vec<String>> {
-    let metadata = step::output(
-        cargo()
-            .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
-            .arg("--manifest-path")
-            .arg(source.join("Cargo.toml")),
-    )?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let targets = metadata
-        .pointer("/packages/0/targets")
-        .and_then(|targets| targets.as_array())
-        .context("cargo metadata names the targets of fuzz/")?;
-    let is_program = |target: &&serde_json::Value| {
-        let kinds = target.get("kind").and_then(|kinds| kinds.as_array());
-        kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"))
+    let manifest = fs::read_to_string(source.join("Cargo.toml"))?;
+    let programs = manifest.split("\n[[bin]]\n").skip(1);
+    let name = |program: &str| {
+        let line = program
+            .lines()
+            .find_map(|line| line.strip_prefix("name = "));
+        Some(line?.trim_matches('"').to_owned())
     };
-    let names = targets.iter().filter(is_program);
-    Ok(names
-        .filter_map(|target| target.get("name")?.as_str())
-        .map(str::to_owned)
-        .collect())
+    let names: Option<Vec<String>> = programs.map(name).collect();
+    names.context("a target in fuzz/Cargo.toml has no name")
 }
 
 /// Fails where a target lacks inputs to begin from or an ordinary test that replays them, or where
@@ -116,6 +104,18 @@ fn entries(path: &Path, wanted: fn(&fs::FileType) -> bool) -> Result<BTreeSet<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_run_in_the_order_of_the_manifest() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap()
+            .join("fuzz");
+        let names = list(&source).unwrap();
+        assert_eq!(names.first().map(String::as_str), Some("client_frame"));
+        let programs = fs::read_dir(source.join("fuzz_targets")).unwrap().count();
+        assert_eq!(names.len(), programs);
+    }
 
     #[test]
     fn every_target_has_inputs_and_a_test_that_replays_them() {
