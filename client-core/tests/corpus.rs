@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 #[path = "../../fuzz/src/client_properties.rs"]
 mod client;
+#[path = "../../fuzz/src/inbox_properties.rs"]
+mod inbox;
 #[path = "../../fuzz/src/file_name_properties.rs"]
 mod names;
 
@@ -58,6 +60,11 @@ fn file_messages() {
 #[test]
 fn pictures() {
     replay("picture", client::picture);
+}
+
+#[test]
+fn what_comes_to_an_inbox() {
+    replay("inbox", inbox::inbox);
 }
 
 #[test]
