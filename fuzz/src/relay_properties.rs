@@ -1,6 +1,7 @@
 //! What strangers and operators hand to the relay, beside frames.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use sotto_relay::model::ModelRelay;
 use sotto_relay::policy::{self, Law, OwnUrls, Rules, Verdict, Wish};
 use sotto_relay::reconcile::EventSet;
 use sotto_relay::roster::Roster;
-use sotto_relay::{Config, management};
+use sotto_relay::settings::Settings;
+use sotto_relay::{Config, management, page};
 use wire::{
     ClientFrame, Event, EventDraft, EventId, Filter, InviteCode, PublicKey, RelayFrame, Rumor,
     Signature, SubscriptionId, Tag, Tags, VerifiedEvent, kinds, limits,
@@ -310,6 +312,37 @@ pub fn forwarded(data: &[u8]) {
         && !proxies.contains(ip)
     {
         assert_eq!(client, ip.to_canonical());
+    }
+}
+
+/// The page for people: lines for the operator's name, description and contact, then the `Host`
+/// header of whoever asks. Whatever is in them, a browser sees text: every tag is one of ours.
+pub fn status_page(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.split('\n');
+    let mut config = Config::in_memory();
+    config.about.name = lines.next().unwrap_or_default().to_owned();
+    config.about.description = lines.next().unwrap_or_default().to_owned();
+    config.about.contact = lines.next().unwrap_or_default().to_owned();
+    let mut headers = HeaderMap::new();
+    if let Some(Ok(host)) = lines.next().map(HeaderValue::from_str) {
+        headers.insert("host", host);
+    }
+    let settings = Settings::new(config, 7447, Arc::default());
+    let html = page::page(&settings.get(), &headers);
+    const TAGS: [&str; 32] = [
+        "!doctype", "a", "body", "caption", "circle", "code", "dd", "dl", "dt", "footer", "h1",
+        "h2", "head", "header", "html", "li", "link", "main", "meta", "p", "path", "rect",
+        "section", "style", "svg", "table", "tbody", "td", "th", "title", "tr", "ul",
+    ];
+    for part in html.split('<').skip(1) {
+        let name = part.strip_prefix('/').unwrap_or(part);
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '!');
+        let name = &name[..end.unwrap_or(name.len())];
+        assert!(TAGS.contains(&name), "<{name}");
+        // Outside of our own style no tag has a handler.
+        let tag = part.split('>').next().unwrap_or_default();
+        assert!(!tag.contains(" on"), "<{tag}>");
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod build;
 mod corpus;
+mod coverage;
 mod hunt;
 mod progress;
 mod targets;
@@ -41,6 +42,8 @@ pub const SECONDS: u64 = 900;
 #[derive(Debug, PartialEq, Eq)]
 struct Wish {
     seconds: u64,
+    /// Nothing is fuzzed; what there is is run once, and the lines that it reaches are counted.
+    coverage: bool,
     /// None: all.
     targets: Vec<String>,
 }
@@ -97,6 +100,9 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
             wish.targets
         }
     };
+    if wish.coverage {
+        return coverage::report(top, &folders, &names);
+    }
     let programs = build::all(&folders, &names)?;
     let budget = Duration::from_secs(wish.seconds);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -172,6 +178,7 @@ impl Wish {
     fn read(arguments: &[String]) -> Result<Self> {
         let mut wish = Self {
             seconds: SECONDS,
+            coverage: false,
             targets: Vec::new(),
         };
         let mut rest = arguments.iter();
@@ -179,6 +186,8 @@ impl Wish {
             if argument == "--seconds" {
                 let seconds = rest.next().and_then(|text| text.parse().ok());
                 wish.seconds = seconds.context("--seconds takes a whole number")?;
+            } else if argument == "--coverage" {
+                wish.coverage = true;
             } else if argument.starts_with('-') {
                 bail!("fuzz has no option {argument}");
             } else {
@@ -202,6 +211,7 @@ mod tests {
     fn targets_and_time_are_chosen_or_all_get_a_quarter_of_an_hour() {
         let all = wish(&[]).unwrap();
         assert_eq!((all.seconds, all.targets.len()), (900, 0));
+        assert!(!all.coverage && wish(&["--coverage", "event"]).unwrap().coverage);
         let some = wish(&["event", "--seconds", "5", "filter"]).unwrap();
         assert_eq!(some.seconds, 5);
         assert_eq!(some.targets, ["event", "filter"]);

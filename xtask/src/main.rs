@@ -37,6 +37,8 @@ Tasks:
   bench [PART]... measure in release mode; all short parts where none is named
   fuzz [--seconds N] [TARGET]...
                   fuzz the targets, or all, for N seconds of processor time each (900)
+  fuzz --coverage [TARGET]...
+                  how many lines of the decoders the inputs reach that there are
   audit           known vulnerabilities in Cargo.lock
   check-layers    who imports whom
   check-docs      paths, links and test names in the documents

@@ -129,6 +129,9 @@ pub fn run(top: &Path, depth: Depth) -> Result<()> {
     // Last, since it takes hours; each target keeps what it found as soon as it has had its time.
     if depth == Depth::Slow {
         steps.run("fuzzing", || fuzz::run(top, &[]))?;
+        steps.run("lines that fuzzing reaches", || {
+            fuzz::run(top, &["--coverage".to_owned()])
+        })?;
     }
 
     steps.finish();

@@ -46,6 +46,11 @@ fn headers_of_proxies() {
 }
 
 #[test]
+fn pages_for_people() {
+    replay("status_page", properties::status_page);
+}
+
+#[test]
 fn rosters() {
     replay("roster_file", properties::roster_file);
     let decodes = |data: &Vec<u8>| sotto_relay::roster::Roster::decode(data).is_ok();

@@ -50,11 +50,15 @@ pub fn all(folders: &Folders, names: &[String]) -> Result<PathBuf> {
 }
 
 /// What the compiler calls this machine.
-fn host() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = step::output(Command::new(rustc).arg("-vV"))?;
+pub fn host() -> Result<String> {
+    let version = step::output(rustc().arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
+/// The compiler.
+pub fn rustc() -> Command {
+    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
 /// Whether the crate of the targets still compiles: a check with the ordinary flags, which finds

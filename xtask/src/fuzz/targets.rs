@@ -32,6 +32,8 @@ pub fn check(top: &Path) -> Result<()> {
     let corpora: BTreeSet<String> = folders(&source.join("corpus"))?;
     let dictionaries: BTreeSet<String> = files(&source.join("dictionaries"))?;
     let tests = replaying_tests(top)?;
+    let manifest = fs::read_to_string(source.join("Cargo.toml"))?;
+    let library = fs::read_to_string(source.join("src/lib.rs"))?;
     let mut missing = Vec::new();
     for name in &names {
         let count = match corpora.contains(name) {
@@ -40,6 +42,20 @@ pub fn check(top: &Path) -> Result<()> {
         };
         if count < LEAST_INPUTS {
             missing.push(format!("fuzz/corpus/{name} holds only {count} inputs"));
+        }
+        let decoder = format!("\n{name} = \"");
+        let files = manifest
+            .split_once(&decoder)
+            .and_then(|(_, rest)| rest.split('"').next());
+        match files {
+            None => missing.push(format!("fuzz/Cargo.toml names no decoder for {name}")),
+            Some(files) => {
+                let gone = files.split(' ').filter(|file| !top.join(file).is_file());
+                missing.extend(gone.map(|file| format!("{file}, the decoder of {name}, is gone")));
+            }
+        }
+        if !library.contains(&format!("(\"{name}\",")) {
+            missing.push(format!("fuzz/src/lib.rs does not list {name}"));
         }
         if !tests.contains(&format!("\"{name}\"")) {
             missing.push(format!("no test replays fuzz/corpus/{name}"));
