@@ -25,7 +25,10 @@ pub fn log_record(data: &[u8]) {
         if let Some(header) = Header::decode(head) {
             let _ = header.record(Bytes::copy_from_slice(body));
         }
-        let [_, _, _, _, kind, ..] = *head;
+        let [l0, l1, l2, l3, kind, ..] = *head;
+        // As long as the header says, where there is as much: behind it lies padding.
+        let len = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+        let body = body.get(..len).unwrap_or(body);
         let head = header(kind, body);
         if let Some(header) = Header::decode(&head) {
             assert_eq!(usize::try_from(header.len()).ok(), Some(body.len()));
