@@ -174,9 +174,12 @@ impl Connection {
             let is_unfinished = may_read && self.account.has_unfinished();
             unfinished_since = is_unfinished.then(|| unfinished_since.unwrap_or_else(Instant::now));
             let patience = unfinished_since.map_or(silence, |since| since + limits.message_timeout);
-            if patience <= Instant::now() && is_unfinished {
+            let now = Instant::now();
+            if patience <= now && is_unfinished {
                 return End::Policy("a message took too long");
             }
+            // A part of a message wakes nobody here, so it has to be looked for.
+            let look = now + limits.message_timeout;
             tokio::select! {
                 () = stop.cancelled() => return Box::pin(self.wind_up(socket)).await,
                 // It held more than anybody else, and all together held too much.
@@ -217,7 +220,7 @@ impl Connection {
                         return end;
                     }
                 }
-                () = tokio::time::sleep_until(silence.min(patience)) => {
+                () = tokio::time::sleep_until(silence.min(patience).min(look)) => {
                     if Instant::now() < silence {
                         continue;
                     }
