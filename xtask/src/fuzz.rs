@@ -13,11 +13,13 @@
 //! target/fuzz/corpus        everything that is worth beginning from next time
 //! target/fuzz/findings      inputs that broke a property
 //! target/fuzz/logs          what libFuzzer said
+//! target/fuzz/run           which targets of the last run have had their time
 //! ```
 
 mod build;
 mod corpus;
 mod coverage;
+mod finished;
 mod hunt;
 mod progress;
 mod targets;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::tools;
+use finished::{Finished, Row};
 use hunt::Outcome;
 
 pub use build::check as compile;
@@ -44,6 +47,8 @@ struct Wish {
     seconds: u64,
     /// Nothing is fuzzed; what there is is run once, and the lines that it reaches are counted.
     coverage: bool,
+    /// Those that had their time in the last run are left out.
+    go_on: bool,
     /// None: all.
     targets: Vec<String>,
 }
@@ -103,6 +108,21 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
     if wish.coverage {
         return coverage::report(top, &folders, &names);
     }
+    let finished = Finished::in_file(folders.work.join("run"));
+    let earlier: Vec<Row> = match wish.go_on {
+        true => {
+            let is_enough = |row: &Row| row.seconds >= wish.seconds && names.contains(&row.name);
+            finished.rows()?.into_iter().filter(is_enough).collect()
+        }
+        false => {
+            finished.forget()?;
+            Vec::new()
+        }
+    };
+    let names: Vec<String> = names
+        .into_iter()
+        .filter(|name| earlier.iter().all(|row| row.name != *name))
+        .collect();
     let programs = build::all(&folders, &names)?;
     let budget = Duration::from_secs(wish.seconds);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -112,6 +132,9 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
         wish.seconds,
         progress::HEADER
     );
+    for row in &earlier {
+        println!("{}", row.line);
+    }
     let waiting = Mutex::new(names.iter());
     let worker = || -> Result<Vec<(String, Outcome)>> {
         let mut done = Vec::new();
@@ -123,7 +146,15 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
             let Some(name) = next else { return Ok(done) };
             let outcome = one(&folders, &programs, name, budget)
                 .with_context(|| format!("fuzzing {name} failed"))?;
-            println!("{}", outcome.line(name));
+            let line = outcome.line(name);
+            println!("{line}");
+            if outcome.finding.is_none() {
+                finished.add(&Row {
+                    seconds: wish.seconds,
+                    name: name.clone(),
+                    line,
+                })?;
+            }
             done.push((name.clone(), outcome));
         }
     };
@@ -179,6 +210,7 @@ impl Wish {
         let mut wish = Self {
             seconds: SECONDS,
             coverage: false,
+            go_on: false,
             targets: Vec::new(),
         };
         let mut rest = arguments.iter();
@@ -188,6 +220,8 @@ impl Wish {
                 wish.seconds = seconds.context("--seconds takes a whole number")?;
             } else if argument == "--coverage" {
                 wish.coverage = true;
+            } else if argument == "--go-on" {
+                wish.go_on = true;
             } else if argument.starts_with('-') {
                 bail!("fuzz has no option {argument}");
             } else {
@@ -212,6 +246,7 @@ mod tests {
         let all = wish(&[]).unwrap();
         assert_eq!((all.seconds, all.targets.len()), (900, 0));
         assert!(!all.coverage && wish(&["--coverage", "event"]).unwrap().coverage);
+        assert!(!all.go_on && wish(&["--go-on"]).unwrap().go_on);
         let some = wish(&["event", "--seconds", "5", "filter"]).unwrap();
         assert_eq!(some.seconds, 5);
         assert_eq!(some.targets, ["event", "filter"]);

@@ -35,8 +35,9 @@ Tasks:
   test [--slow]   formatting, lints, structure, all tests, doc tests, foreign clients
                   --slow adds the long runs (more seeds, kill loops, a 2 GiB file, fuzzing)
   bench [PART]... measure in release mode; all short parts where none is named
-  fuzz [--seconds N] [TARGET]...
-                  fuzz the targets, or all, for N seconds of processor time each (900)
+  fuzz [--seconds N] [--go-on] [TARGET]...
+                  fuzz the targets, or all, for N seconds of processor time each (900);
+                  --go-on leaves out those that had it before the last run was interrupted
   fuzz --coverage [TARGET]...
                   how many lines of the decoders the inputs reach that there are
   audit           known vulnerabilities in Cargo.lock
