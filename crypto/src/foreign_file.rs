@@ -90,7 +90,7 @@ impl ForeignFileKey {
 
     /// Decrypts a whole file in place. On failure nothing of it is left in `file`.
     pub fn decrypt(&self, file: &mut Vec<u8>) -> Result<(), FileError> {
-        check_size(file.len(), crate::file_cipher::TAG_BYTES)?;
+        check_size(file.len(), crate::file_cipher::TAG_BYTES).inspect_err(|_| file.clear())?;
         let opened = match &self.nonce {
             Nonce::Twelve(nonce) => self
                 .cipher::<U12>()
