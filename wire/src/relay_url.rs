@@ -243,7 +243,7 @@ mod tests {
     fn an_address_that_is_taken_is_not_too_long_for_itself() {
         for text in [
             format!("wss://h/{}", " a".repeat(100)),
-            format!("wss://{}.example", "ü".repeat(110)),
+            format!("wss://{}example", "ü.".repeat(70)),
         ] {
             assert!(text.len() <= limits::URL_BYTES);
             assert!(RelayUrl::parse(&text).is_err(), "{text}");
