@@ -10,17 +10,10 @@
 
 #[path = "../../fuzz/src/wire_properties.rs"]
 mod properties;
+#[path = "../../fuzz/src/replay.rs"]
+mod replaying;
 
-fn replay(target: &str, property: fn(&[u8])) {
-    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-    let mut count = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        property(&std::fs::read(&path).unwrap());
-        count += 1;
-    }
-    assert!(count >= 3, "{folder} holds only {count} inputs");
-}
+use replaying::replay;
 
 #[test]
 fn events() {

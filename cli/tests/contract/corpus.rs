@@ -4,16 +4,10 @@
 mod cli;
 #[path = "../../../fuzz/src/printer_properties.rs"]
 mod printer;
+#[path = "../../../fuzz/src/replay.rs"]
+mod replaying;
 
-fn replay(target: &str, property: fn(&[u8])) {
-    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-    let mut count = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        property(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count >= 3, "{folder} holds only {count} inputs");
-}
+use replaying::replay;
 
 #[test]
 fn the_printer_stands_what_fuzzing_found() {

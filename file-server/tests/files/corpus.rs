@@ -2,20 +2,10 @@
 
 #[path = "../../../fuzz/src/files_properties.rs"]
 mod properties;
+#[path = "../../../fuzz/src/replay.rs"]
+mod replaying;
 
-fn inputs(target: &str) -> Vec<Vec<u8>> {
-    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-    let entries = std::fs::read_dir(&folder).unwrap();
-    let inputs: Vec<_> = entries
-        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
-        .collect();
-    assert!(inputs.len() >= 3, "{folder} holds only {}", inputs.len());
-    inputs
-}
-
-fn replay(target: &str, property: fn(&[u8])) {
-    inputs(target).iter().for_each(|input| property(input));
-}
+use replaying::{inputs, replay};
 
 #[test]
 fn range_headers() {
