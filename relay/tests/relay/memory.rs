@@ -20,6 +20,22 @@ async fn until_held(relay: &Relay, wanted: impl Fn(usize) -> bool) {
     assert!(waited.is_ok(), "the relay holds {}", relay.held());
 }
 
+/// Goes on sending until the relay closes or resets the connection.
+async fn until_cut_off(
+    reading: &mut (impl tokio::io::AsyncRead + Unpin),
+    sending: impl Future<Output = std::io::Result<()>>,
+) {
+    let mut rest = Vec::new();
+    tokio::select! {
+        ended = tokio::time::timeout(PATIENCE, reading.read_to_end(&mut rest)) => {
+            let _ = ended.expect("the relay keeps waiting");
+        }
+        sent = sending => {
+            let _: std::io::Result<()> = sent;
+        }
+    }
+}
+
 /// A WebSocket without a library above it.
 async fn raw_socket(relay: &Relay) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", relay.port()))
@@ -236,16 +252,7 @@ async fn r_lim_9_a_message_that_does_not_end_ends_the_connection() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let mut rest = Vec::new();
-    tokio::select! {
-        ended = tokio::time::timeout(PATIENCE, reading.read_to_end(&mut rest)) => {
-            // Closed or reset.
-            let _ = ended.expect("the relay keeps waiting");
-        }
-        sent = send => {
-            let _: std::io::Result<()> = sent;
-        }
-    }
+    until_cut_off(&mut reading, send).await;
     drop(stream);
     until_held(&relay, |held| held == 0).await;
     // Whoever is merely idle, or sends in pieces that arrive, is not meant.
@@ -274,16 +281,7 @@ async fn r_lim_9_a_message_that_dribbles_is_noticed_without_a_ping() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let mut rest = Vec::new();
-    tokio::select! {
-        ended = tokio::time::timeout(PATIENCE, reading.read_to_end(&mut rest)) => {
-            // Closed or reset.
-            let _ = ended.expect("the relay keeps waiting");
-        }
-        sent = dribble => {
-            let _: std::io::Result<()> = sent;
-        }
-    }
+    until_cut_off(&mut reading, dribble).await;
     relay.stop().await.unwrap();
 }
 
