@@ -24,27 +24,27 @@ use replaying::{inputs, replay};
 
 #[test]
 fn file_names() {
-    replay("file_name", names::file_name);
+    replay("shown", names::file_name);
 }
 
 #[test]
 fn answers_of_a_comparison() {
-    replay("negentropy_answer", client::negentropy_answer);
+    replay("server_answers", client::negentropy_answer);
 }
 
 #[test]
 fn what_relays_say_of_themselves() {
-    replay("relay_document", client::relay_document);
+    replay("server_answers", client::relay_document);
 }
 
 #[test]
 fn answers_of_file_servers() {
-    replay("blob_answer", client::blob_answer);
+    replay("server_answers", client::blob_answer);
 }
 
 #[test]
 fn file_messages() {
-    replay("file_message", client::file_message);
+    replay("messages", client::file_message);
 }
 
 #[test]
@@ -71,11 +71,11 @@ fn the_corpora_reach_behind_the_decoders() {
             "{target}"
         );
     };
-    some("relay_document", |data| {
+    some("server_answers", |data| {
         let document = client_core::runtime::relay_document::RelayDocument::decode(data);
         document.is_ok_and(|document| !document.nips().is_empty())
     });
-    some("file_message", |data| {
+    some("messages", |data| {
         let rumor = wire::Rumor::decode(data);
         rumor.is_ok_and(|rumor| client_core::fuzzing::file_message(&rumor).is_ok())
     });

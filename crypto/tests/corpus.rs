@@ -18,32 +18,32 @@ use replaying::replay;
 
 #[test]
 fn nip44_payloads() {
-    replay("nip44_payload", properties::nip44_payload);
+    replay("messages", properties::nip44_payload);
 }
 
 #[test]
 fn wrap_chains() {
-    replay("wrap_chain", properties::wrap_chain);
+    replay("messages", properties::wrap_chain);
 }
 
 #[test]
 fn file_ciphers() {
-    replay("file_cipher", properties::file_cipher);
+    replay("home", properties::file_cipher);
 }
 
 #[test]
 fn files_of_a_home() {
-    replay("home_files", properties::home_files);
+    replay("home", properties::home_files);
 }
 
 #[test]
 fn circle_definitions() {
-    replay("circles", properties::circles);
+    replay("home", properties::circles);
 }
 
 #[test]
 fn typed_secrets() {
-    replay("typed_secret", properties::typed_secret);
+    replay("typed", properties::typed_secret);
 }
 
 #[test]

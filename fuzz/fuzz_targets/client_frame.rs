@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sotto_fuzz::wire_properties::client_frame(data));
+sotto_fuzz::target!();

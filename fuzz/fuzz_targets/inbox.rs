@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sotto_fuzz::inbox_properties::inbox(data));
+sotto_fuzz::target!();

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sotto_fuzz::relay_properties::negentropy_query(data));
+sotto_fuzz::target!();

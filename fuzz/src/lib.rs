@@ -1,12 +1,12 @@
-//! What must hold for any bytes, one function per fuzz target.
+//! What must hold for any bytes, one function per decoder, and which decoders share a target.
 //!
 //! The ordinary tests include the same files and replay `corpus/` through them, so that no find is
 //! found twice: `wire/tests/corpus.rs`, `crypto/tests/corpus.rs`, `client-core/tests/corpus.rs`,
 //! `relay/tests/relay/corpus.rs`, `file-server/tests/files/corpus.rs`,
 //! `cli/tests/contract/corpus.rs`.
 //!
-//! `cargo xtask fuzz --seconds 60 event` fuzzes one target; a crash becomes a file in
-//! `corpus/event/` with a name that says what it was.
+//! `cargo xtask fuzz --seconds 60 events` fuzzes one target; a crash becomes a file in
+//! `corpus/events/` with a name that says what it was.
 
 pub mod cli_properties;
 pub mod client_properties;
@@ -19,46 +19,146 @@ pub mod relay_properties;
 pub mod relay_store_properties;
 pub mod wire_properties;
 
-/// Every target by its name, in the order of the manifest.
-pub const TARGETS: [(&str, fn(&[u8])); 40] = [
-    ("client_frame", wire_properties::client_frame),
-    ("negentropy_query", relay_properties::negentropy_query),
-    ("signed_event", relay_properties::signed_event),
-    ("management_request", relay_properties::management_request),
-    ("forwarded", relay_properties::forwarded),
-    ("status_page", relay_properties::status_page),
-    ("event", wire_properties::event),
-    ("filter", wire_properties::filter),
-    ("log_segment", relay_store_properties::log_segment),
-    ("log_record", relay_store_properties::log_record),
-    ("runs_index", relay_store_properties::runs_index),
-    ("roster_file", relay_properties::roster_file),
-    ("relay_config", relay_properties::relay_config),
-    ("import_lines", relay_properties::import_lines),
-    ("relay_session", client_properties::relay_session),
-    ("inbox", inbox_properties::inbox),
-    ("negentropy_answer", client_properties::negentropy_answer),
-    ("relay_frame", wire_properties::relay_frame),
-    ("rumor", wire_properties::rumor),
-    ("wrap_chain", crypto_properties::wrap_chain),
-    ("file_message", client_properties::file_message),
-    ("blob_answer", client_properties::blob_answer),
-    ("relay_document", client_properties::relay_document),
-    ("address", wire_properties::address),
-    ("http_proof", wire_properties::http_proof),
-    ("blob_request", files_properties::blob_request),
-    ("token_header", wire_properties::token_header),
-    ("blob_record", files_properties::blob_record),
-    ("file_server_config", files_properties::file_server_config),
-    ("range_header", files_properties::range_header),
-    ("link", wire_properties::link),
-    ("nip44_payload", crypto_properties::nip44_payload),
-    ("file_cipher", crypto_properties::file_cipher),
-    ("circles", crypto_properties::circles),
-    ("home_files", crypto_properties::home_files),
-    ("typed_secret", crypto_properties::typed_secret),
-    ("picture", client_properties::picture),
-    ("file_name", file_name_properties::file_name),
-    ("terminal_printer", printer_properties::terminal_printer),
-    ("cli_values", cli_properties::cli_values),
+/// What holds for any bytes, or it panics.
+pub type Property = fn(&[u8]);
+
+/// Every target by its name, with its decoders by theirs, in the order of the manifest. Small
+/// decoders that read the same sort of bytes share a target, and each input goes to all of them
+/// (`docs/decisions/0013-decoders-that-share-a-fuzz-target.md`). `cargo xtask` reads this table
+/// too, as text.
+pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
+    (
+        "client_frame",
+        &[("client_frame", wire_properties::client_frame)],
+    ),
+    (
+        "negentropy_query",
+        &[("negentropy_query", relay_properties::negentropy_query)],
+    ),
+    (
+        "events",
+        &[
+            ("signed_event", relay_properties::signed_event),
+            ("event", wire_properties::event),
+            ("filter", wire_properties::filter),
+        ],
+    ),
+    (
+        "http_requests",
+        &[
+            ("management_request", relay_properties::management_request),
+            ("forwarded", relay_properties::forwarded),
+            ("http_proof", wire_properties::http_proof),
+            ("token_header", wire_properties::token_header),
+            ("range_header", files_properties::range_header),
+        ],
+    ),
+    (
+        "blob_request",
+        &[("blob_request", files_properties::blob_request)],
+    ),
+    ("inbox", &[("inbox", inbox_properties::inbox)]),
+    (
+        "messages",
+        &[
+            ("rumor", wire_properties::rumor),
+            ("wrap_chain", crypto_properties::wrap_chain),
+            ("file_message", client_properties::file_message),
+            ("nip44_payload", crypto_properties::nip44_payload),
+        ],
+    ),
+    (
+        "relay_session",
+        &[("relay_session", client_properties::relay_session)],
+    ),
+    (
+        "server_answers",
+        &[
+            ("relay_frame", wire_properties::relay_frame),
+            ("relay_document", client_properties::relay_document),
+            ("blob_answer", client_properties::blob_answer),
+            ("negentropy_answer", client_properties::negentropy_answer),
+        ],
+    ),
+    (
+        "shown",
+        &[
+            ("terminal_printer", printer_properties::terminal_printer),
+            ("file_name", file_name_properties::file_name),
+            ("status_page", relay_properties::status_page),
+        ],
+    ),
+    (
+        "typed",
+        &[
+            ("address", wire_properties::address),
+            ("link", wire_properties::link),
+            ("typed_secret", crypto_properties::typed_secret),
+            ("cli_values", cli_properties::cli_values),
+        ],
+    ),
+    ("picture", &[("picture", client_properties::picture)]),
+    (
+        "home",
+        &[
+            ("home_files", crypto_properties::home_files),
+            ("circles", crypto_properties::circles),
+            ("file_cipher", crypto_properties::file_cipher),
+        ],
+    ),
+    (
+        "relay_log",
+        &[
+            ("log_segment", relay_store_properties::log_segment),
+            ("log_record", relay_store_properties::log_record),
+        ],
+    ),
+    (
+        "server_files",
+        &[
+            ("runs_index", relay_store_properties::runs_index),
+            ("roster_file", relay_properties::roster_file),
+            ("import_lines", relay_properties::import_lines),
+            ("blob_record", files_properties::blob_record),
+        ],
+    ),
+    (
+        "configs",
+        &[
+            ("relay_config", relay_properties::relay_config),
+            ("file_server_config", files_properties::file_server_config),
+        ],
+    ),
 ];
+
+/// The decoders of a target. Asked for while a target is compiled, which fails for an unknown name.
+pub const fn decoders(target: &str) -> &'static [(&'static str, Property)] {
+    let mut at = 0;
+    while !is_same(TARGETS[at].0, target) {
+        at += 1;
+    }
+    TARGETS[at].1
+}
+
+const fn is_same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+/// The program of a target, which is called as the target is: each input goes to each decoder.
+#[macro_export]
+macro_rules! target {
+    () => {
+        const DECODERS: &[(&str, $crate::Property)] = $crate::decoders(env!("CARGO_BIN_NAME"));
+
+        libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+            for (_, property) in DECODERS {
+                property(data);
+            }
+        });
+    };
+}

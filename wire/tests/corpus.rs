@@ -17,7 +17,7 @@ use replaying::replay;
 
 #[test]
 fn events() {
-    replay("event", properties::event);
+    replay("events", properties::event);
 }
 
 #[test]
@@ -27,37 +27,37 @@ fn client_frames() {
 
 #[test]
 fn relay_frames() {
-    replay("relay_frame", properties::relay_frame);
+    replay("server_answers", properties::relay_frame);
 }
 
 #[test]
 fn filters() {
-    replay("filter", properties::filter);
+    replay("events", properties::filter);
 }
 
 #[test]
 fn links() {
-    replay("link", properties::link);
+    replay("typed", properties::link);
 }
 
 #[test]
 fn token_headers() {
-    replay("token_header", properties::token_header);
+    replay("http_requests", properties::token_header);
 }
 
 #[test]
 fn addresses() {
-    replay("address", properties::address);
+    replay("typed", properties::address);
 }
 
 #[test]
 fn rumors() {
-    replay("rumor", properties::rumor);
+    replay("messages", properties::rumor);
 }
 
 #[test]
 fn http_proofs() {
-    replay("http_proof", properties::http_proof);
+    replay("http_requests", properties::http_proof);
 }
 
 /// The properties do look at something: of each corpus, some input decodes.
@@ -73,26 +73,26 @@ fn the_corpora_reach_behind_the_decoders() {
     let some = |target: &str, decodes: fn(Vec<u8>) -> bool| {
         assert!(read(target).into_iter().any(decodes), "{target}");
     };
-    some("event", |data| wire::Event::decode(data.into()).is_ok());
+    some("events", |data| wire::Event::decode(data.into()).is_ok());
     some("client_frame", |data| {
         wire::ClientFrame::decode(&data.into()).is_ok()
     });
-    some("relay_frame", |data| {
+    some("server_answers", |data| {
         wire::RelayFrame::decode(&data.into()).is_ok()
     });
-    some("link", |data| {
+    some("typed", |data| {
         wire::Link::parse(&String::from_utf8_lossy(&data)).is_ok()
     });
-    some("address", |data| {
+    some("typed", |data| {
         wire::NamedRelay::parse(&String::from_utf8_lossy(&data)).is_ok_and(|n| n.code.is_some())
     });
-    some("rumor", |data| {
+    some("messages", |data| {
         wire::Rumor::decode(&data).is_ok_and(|rumor| rumor.sotto_tag().is_some())
     });
-    some("http_proof", |data| {
+    some("http_requests", |data| {
         wire::HttpAuth::from_header(&String::from_utf8_lossy(&data)).is_ok()
     });
-    some("token_header", |data| {
+    some("http_requests", |data| {
         wire::blob::Token::from_header(&String::from_utf8_lossy(&data)).is_ok()
     });
 }

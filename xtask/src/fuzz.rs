@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: throws mutated bytes at every decoder, for so many seconds of processor
-//! time each, and keeps what reached new code.
+//! time for each target, and keeps what reached new code. Small decoders that read the same sort
+//! of bytes share a target.
 //!
 //! It needs nothing but the toolchain that builds everything else: the coverage that libFuzzer
 //! steers by is a pass of the stable compiler ([`build`]). One target runs on each core, at the
@@ -34,6 +35,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::tools;
 use finished::{Finished, Row};
 use hunt::Outcome;
+use targets::Target;
 
 pub use build::check as compile;
 pub use targets::check;
@@ -93,25 +95,15 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
         work: tools::target_dir(top)?.join("fuzz"),
     };
     let known = targets::list(&folders.source)?;
-    let names = match wish.targets.is_empty() {
-        true => known,
-        false => {
-            if let Some(name) = wish.targets.iter().find(|name| !known.contains(name)) {
-                bail!(
-                    "no target is called {name}; there are: {}",
-                    known.join(", ")
-                );
-            }
-            wish.targets
-        }
-    };
+    let chosen = wish.choose(known)?;
     if wish.coverage {
-        return coverage::report(top, &folders, &names);
+        return coverage::report(top, &folders, &chosen);
     }
     let finished = Finished::in_file(folders.work.join("run"));
     let earlier: Vec<Row> = match wish.go_on {
         true => {
-            let is_enough = |row: &Row| row.seconds >= wish.seconds && names.contains(&row.name);
+            let is_chosen = |row: &Row| chosen.iter().any(|target| target.name == row.name);
+            let is_enough = |row: &Row| row.seconds >= wish.seconds && is_chosen(row);
             finished.rows()?.into_iter().filter(is_enough).collect()
         }
         false => {
@@ -119,23 +111,23 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
             Vec::new()
         }
     };
-    let names: Vec<String> = names
+    let left: Vec<Target> = chosen
         .into_iter()
-        .filter(|name| earlier.iter().all(|row| row.name != *name))
+        .filter(|target| earlier.iter().all(|row| row.name != target.name))
         .collect();
-    let programs = build::all(&folders, &names)?;
+    let programs = build::all(&folders, &left)?;
     let budget = Duration::from_secs(wish.seconds);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         "\n{} targets, {} s of processor time each, {cores} at a time\n\n{}",
-        names.len(),
+        left.len(),
         wish.seconds,
         progress::HEADER
     );
     for row in &earlier {
         println!("{}", row.line);
     }
-    let waiting = Mutex::new(names.iter());
+    let waiting = Mutex::new(left.iter());
     let worker = || -> Result<Vec<(String, Outcome)>> {
         let mut done = Vec::new();
         loop {
@@ -143,8 +135,11 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .next();
-            let Some(name) = next else { return Ok(done) };
-            let outcome = one(&folders, &programs, name, budget)
+            let Some(target) = next else {
+                return Ok(done);
+            };
+            let name = &target.name;
+            let outcome = one(&folders, &programs, target, budget)
                 .with_context(|| format!("fuzzing {name} failed"))?;
             let line = outcome.line(name);
             println!("{line}");
@@ -172,11 +167,11 @@ pub fn run(top: &Path, arguments: &[String]) -> Result<()> {
     report(&done)
 }
 
-fn one(folders: &Folders, programs: &Path, name: &str, budget: Duration) -> Result<Outcome> {
-    let program = programs.join(name);
-    let mut outcome = hunt::run(folders, &program, name, budget)?;
+fn one(folders: &Folders, programs: &Path, target: &Target, budget: Duration) -> Result<Outcome> {
+    let program = programs.join(&target.name);
+    let mut outcome = hunt::run(folders, &program, &target.name, budget)?;
     if outcome.finding.is_none() {
-        outcome.corpus = Some(corpus::gather(folders, &program, name)?);
+        outcome.corpus = Some(corpus::gather(folders, &program, target)?);
     }
     Ok(outcome)
 }
@@ -230,6 +225,22 @@ impl Wish {
         }
         Ok(wish)
     }
+
+    /// The targets that are asked for, in the order in which they were named.
+    fn choose(&self, known: Vec<Target>) -> Result<Vec<Target>> {
+        if self.targets.is_empty() {
+            return Ok(known);
+        }
+        let named = |name: &String| {
+            let found = known.iter().find(|target| target.name == *name);
+            let names = || -> Vec<&str> { known.iter().map(|t| t.name.as_str()).collect() };
+            found.cloned().with_context(|| {
+                let names = names().join(", ");
+                format!("no target is called {name}; there are: {names}")
+            })
+        };
+        self.targets.iter().map(named).collect()
+    }
 }
 
 #[cfg(test)]
@@ -245,11 +256,11 @@ mod tests {
     fn targets_and_time_are_chosen_or_all_get_a_quarter_of_an_hour() {
         let all = wish(&[]).unwrap();
         assert_eq!((all.seconds, all.targets.len()), (900, 0));
-        assert!(!all.coverage && wish(&["--coverage", "event"]).unwrap().coverage);
+        assert!(!all.coverage && wish(&["--coverage", "events"]).unwrap().coverage);
         assert!(!all.go_on && wish(&["--go-on"]).unwrap().go_on);
-        let some = wish(&["event", "--seconds", "5", "filter"]).unwrap();
+        let some = wish(&["events", "--seconds", "5", "messages"]).unwrap();
         assert_eq!(some.seconds, 5);
-        assert_eq!(some.targets, ["event", "filter"]);
+        assert_eq!(some.targets, ["events", "messages"]);
         for bad in [&["--seconds"][..], &["--seconds", "x"], &["--fast"]] {
             assert!(wish(bad).is_err(), "{bad:?}");
         }

@@ -36,7 +36,8 @@ Tasks:
                   --slow adds the long runs (more seeds, kill loops, a 2 GiB file, fuzzing)
   bench [PART]... measure in release mode; all short parts where none is named
   fuzz [--seconds N] [--go-on] [TARGET]...
-                  fuzz the targets, or all, for N seconds of processor time each (900);
+                  fuzz the targets, or all, for N seconds of processor time each (900: all
+                  take two hours on two cores);
                   --go-on leaves out those that had it before the last run was interrupted
   fuzz --coverage [TARGET]...
                   how many lines of the decoders the inputs reach that there are

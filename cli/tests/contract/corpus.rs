@@ -11,10 +11,10 @@ use replaying::replay;
 
 #[test]
 fn the_printer_stands_what_fuzzing_found() {
-    replay("terminal_printer", printer::terminal_printer);
+    replay("shown", printer::terminal_printer);
 }
 
 #[test]
 fn values_of_options_stand_what_fuzzing_found() {
-    replay("cli_values", cli::cli_values);
+    replay("typed", cli::cli_values);
 }

@@ -9,7 +9,7 @@ use replaying::{inputs, replay};
 
 #[test]
 fn range_headers() {
-    replay("range_header", properties::range_header);
+    replay("http_requests", properties::range_header);
 }
 
 #[test]
@@ -19,18 +19,18 @@ fn heads_of_requests() {
 
 #[test]
 fn records_of_blobs() {
-    replay("blob_record", properties::blob_record);
+    replay("server_files", properties::blob_record);
     let decodes = |data: &Vec<u8>| {
         let json = data.get(8..).unwrap_or_default();
         sotto_files::storage::record::Record::decode(json).is_some()
     };
-    assert!(inputs("blob_record").iter().any(decodes));
+    assert!(inputs("server_files").iter().any(decodes));
 }
 
 #[test]
 fn configurations() {
-    replay("file_server_config", properties::file_server_config);
+    replay("configs", properties::file_server_config);
     let parses =
         |data: &Vec<u8>| sotto_files::Config::parse(&String::from_utf8_lossy(data), "data").is_ok();
-    assert!(inputs("file_server_config").iter().any(parses));
+    assert!(inputs("configs").iter().any(parses));
 }

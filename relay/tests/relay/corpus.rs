@@ -16,63 +16,63 @@ fn messages_of_negentropy() {
 
 #[test]
 fn events_that_somebody_signs() {
-    replay("signed_event", properties::signed_event);
+    replay("events", properties::signed_event);
 }
 
 #[test]
 fn requests_to_manage() {
-    replay("management_request", properties::management_request);
+    replay("http_requests", properties::management_request);
     let changes = |data: &Vec<u8>| {
         let body = data.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
         let request = sotto_relay::management::Request::decode(body);
         request.is_ok_and(|request| request.call().is_ok())
     };
-    assert!(inputs("management_request").iter().any(changes));
+    assert!(inputs("http_requests").iter().any(changes));
 }
 
 #[test]
 fn headers_of_proxies() {
-    replay("forwarded", properties::forwarded);
+    replay("http_requests", properties::forwarded);
 }
 
 #[test]
 fn pages_for_people() {
-    replay("status_page", properties::status_page);
+    replay("shown", properties::status_page);
 }
 
 #[test]
 fn rosters() {
-    replay("roster_file", properties::roster_file);
+    replay("server_files", properties::roster_file);
     let decodes = |data: &Vec<u8>| sotto_relay::roster::Roster::decode(data).is_ok();
-    assert!(inputs("roster_file").iter().any(decodes));
+    assert!(inputs("server_files").iter().any(decodes));
 }
 
 #[test]
 fn configurations() {
-    replay("relay_config", properties::relay_config);
+    replay("configs", properties::relay_config);
     let parses = |data: &Vec<u8>| {
         let raw = sotto_relay::config::Raw::parse(&String::from_utf8_lossy(data));
         raw.is_ok_and(|raw| raw.check("data".into()).is_ok())
     };
-    assert!(inputs("relay_config").iter().any(parses));
+    assert!(inputs("configs").iter().any(parses));
 }
 
 #[test]
 fn lines_to_import() {
-    replay("import_lines", properties::import_lines);
+    replay("server_files", properties::import_lines);
 }
 
 #[test]
 fn records_of_the_log() {
-    replay("log_record", store::log_record);
+    replay("relay_log", store::log_record);
 }
 
 #[test]
 fn whole_logs() {
-    replay("log_segment", store::log_segment);
+    replay("relay_log", store::log_segment);
 }
 
 #[test]
 fn runs_of_the_index() {
-    replay("runs_index", store::runs_index);
+    replay("server_files", store::runs_index);
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::Folders;
+use super::targets::Target;
 use crate::step;
 use crate::tools::{cargo, is_in_path};
 
@@ -23,8 +24,8 @@ const FLAGS: [&str; 6] = [
     "-Cllvm-args=-simplifycfg-branch-fold-threshold=0",
 ];
 
-/// Builds the named targets; the folder of their programs.
-pub fn all(folders: &Folders, names: &[String]) -> Result<PathBuf> {
+/// Builds the targets; the folder of their programs.
+pub fn all(folders: &Folders, targets: &[Target]) -> Result<PathBuf> {
     if !is_in_path("c++") {
         bail!("a C++ compiler is missing (Debian: g++); libFuzzer is written in C++");
     }
@@ -39,8 +40,8 @@ pub fn all(folders: &Folders, names: &[String]) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(folders.work.join("build"))
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
-    for name in names {
-        command.args(["--bin", name]);
+    for target in targets {
+        command.args(["--bin", &target.name]);
     }
     step::succeed(&mut command)?;
     Ok(Path::new(&folders.work)

@@ -13,8 +13,9 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, bail};
 
 use super::Folders;
+use super::targets::Target;
 
-/// Bytes of found inputs that are committed for one target. Most targets need less; those of
+/// Bytes of found inputs that are committed for one decoder. Most need less; those of
 /// long texts would grow for ever, by ever rarer edges. All of them together stay below what the
 /// rest of the repository weighs.
 const COMMITTED_BYTES: u64 = 96 * 1_024;
@@ -28,8 +29,10 @@ pub struct Size {
     pub bytes: u64,
 }
 
-/// Minimises both sets after a run; their sizes.
-pub fn gather(folders: &Folders, program: &Path, name: &str) -> Result<(Size, Size)> {
+/// Minimises both sets after a run; their sizes. What is committed is bounded for each of the
+/// target's decoders.
+pub fn gather(folders: &Folders, program: &Path, target: &Target) -> Result<(Size, Size)> {
+    let (name, decoders) = (&target.name, target.decoders.len());
     let (kept, committed) = (folders.kept(name), folders.committed(name));
     let log = folders.work.join("logs").join(format!("{name}.merge.log"));
     let fresh = folders.work.join("merge").join(name);
@@ -57,7 +60,8 @@ pub fn gather(folders: &Folders, program: &Path, name: &str) -> Result<(Size, Si
     merge(program, &log, &edges, &chosen, &[&kept])?;
     let mut small = files(&chosen)?;
     small.retain(|input| is_found(&input.path));
-    let small = within(small, COMMITTED_FILES, COMMITTED_BYTES);
+    let bytes = u64::try_from(decoders)?.saturating_mul(COMMITTED_BYTES);
+    let small = within(small, decoders.saturating_mul(COMMITTED_FILES), bytes);
     for Input { path, .. } in files(&committed)? {
         let stays = |input: &Input| input.path.file_name() == path.file_name();
         if is_found(&path) && !small.iter().any(stays) {

@@ -2,7 +2,7 @@
 //!
 //! Edges are what steers the fuzzer, of the whole program and without names. For people, all inputs
 //! are run once more through a program that counts lines, and the lines of the files that the
-//! manifest names for a target are reported.
+//! manifest names for a decoder are reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
+use super::targets::Target;
 use super::{Folders, build};
 use crate::step;
 use crate::tools::{cargo, is_in_path};
@@ -21,25 +22,28 @@ struct Lines {
     all: u64,
 }
 
-/// Replays the inputs of the named targets, and prints for each what they reach of its decoders.
-pub fn report(top: &Path, folders: &Folders, names: &[String]) -> Result<()> {
+/// Replays the inputs of the targets, and prints what they reach of each decoder.
+pub fn report(top: &Path, folders: &Folders, targets: &[Target]) -> Result<()> {
     let tools = tools()?;
     let program = program(folders)?;
-    let decoders = decoders(&folders.source)?;
+    let files = files(&folders.source)?;
     println!(
         "\n{:<22} {:>6} {:>6}        files of the decoder",
-        "target", "lines", ""
+        "decoder", "lines", ""
     );
-    for name in names {
+    let decoders = targets
+        .iter()
+        .flat_map(|target| target.decoders.iter().map(|name| (&target.name, name)));
+    for (target, name) in decoders {
         let profile = folders.work.join("coverage").join(name);
         let raw = profile.with_extension("profraw");
-        let kept = folders.kept(name);
+        let kept = folders.kept(target);
         let mut replay = Command::new("nice");
         replay
             .args(["-n", "19"])
             .arg(&program)
             .arg(name)
-            .arg(folders.committed(name))
+            .arg(folders.committed(target))
             .args(kept.is_dir().then_some(kept))
             .env("LLVM_PROFILE_FILE", &raw)
             .stderr(Stdio::null());
@@ -48,10 +52,10 @@ pub fn report(top: &Path, folders: &Folders, names: &[String]) -> Result<()> {
         let mut merge = Command::new(tools.join("llvm-profdata"));
         step::succeed(merge.args(["merge", "--sparse", "-o"]).arg(&data).arg(&raw))?;
         fs::remove_file(&raw)?;
-        let files: Vec<PathBuf> = decoders
+        let files: Vec<PathBuf> = files
             .get(name)
             .and_then(|files| files.as_str())
-            .with_context(|| format!("fuzz/Cargo.toml names no decoder for {name}"))?
+            .with_context(|| format!("fuzz/Cargo.toml names no file of {name}"))?
             .split(' ')
             .map(|file| top.join(file))
             .collect();
@@ -125,8 +129,8 @@ fn program(folders: &Folders) -> Result<PathBuf> {
     Ok(target.join(host).join("debug/examples/replay"))
 }
 
-/// What the manifest says: the files of the decoders by the names of the targets.
-fn decoders(source: &Path) -> Result<serde_json::Value> {
+/// What the manifest says: the files of each decoder.
+fn files(source: &Path) -> Result<serde_json::Value> {
     let metadata = step::output(
         cargo()
             .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])

@@ -1,3 +1,0 @@
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sotto_fuzz::crypto_properties::wrap_chain(data));
