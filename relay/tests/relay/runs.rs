@@ -1,6 +1,6 @@
 //! The index engine of our own: sorted runs against a sorted map, and what it says of damage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -137,6 +137,38 @@ fn r_store_2_without_a_close_the_first_batches_are_there_and_none_by_half() {
             }
         }
     }
+}
+
+/// Merges that a crash broke off, or whose inputs it left behind.
+#[test]
+fn r_store_2_files_that_no_list_names_are_removed_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = open(folder.path()).unwrap();
+    index.apply(vec![(vec![1], Some(vec![2]))]).unwrap();
+    index.compact().unwrap();
+    let kept = everything(&index).unwrap();
+    drop(index);
+    let files = || BTreeSet::from_iter(crate::files::files(folder.path()));
+    let listed = files();
+    let run = listed
+        .iter()
+        .find(|path| path.extension().is_some())
+        .unwrap();
+    for left in ["7000.run", "7001.run", "runs.new"] {
+        std::fs::copy(run, folder.path().join(left)).unwrap();
+    }
+    let index = open(folder.path()).unwrap();
+    assert_eq!(files(), listed);
+    assert_eq!(everything(&index).unwrap(), kept);
+    drop(index);
+    // Without a list no run counts.
+    std::fs::remove_file(folder.path().join("runs")).unwrap();
+    assert!(
+        everything(&open(folder.path()).unwrap())
+            .unwrap()
+            .is_empty()
+    );
+    assert!(files().is_empty());
 }
 
 #[test]

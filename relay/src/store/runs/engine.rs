@@ -448,3 +448,66 @@ fn merge_runs(shared: &Shared) {
         shared.report(error, |work| &mut work.merging_failed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each batch fills the memory by itself.
+    const MEMORY: usize = 100;
+    const BATCHES: u32 = 12;
+
+    fn batch(n: u32) -> Batch {
+        vec![(n.to_be_bytes().to_vec(), Some(vec![7; MEMORY]))]
+    }
+
+    fn holds(index: &RunsIndex, n: u32) -> bool {
+        index.get(&n.to_be_bytes()).unwrap().is_some()
+    }
+
+    #[test]
+    fn whoever_writes_waits_for_files_that_come_slower_than_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = RunsIndex::with_memory(folder.path(), MEMORY).unwrap();
+        std::thread::scope(|scope| {
+            // No file counts before it is on the list.
+            let list = index.shared.list.lock().unwrap();
+            let writing = scope.spawn(|| (0..BATCHES).for_each(|n| index.apply(batch(n)).unwrap()));
+            let is_on_its_way = || {
+                let view = index.shared.view();
+                let is_full = view.waiting.len() >= WAITING && !view.newest.is_empty();
+                !is_full && !writing.is_finished()
+            };
+            while is_on_its_way() {
+                std::thread::yield_now();
+            }
+            for _ in 0..100 {
+                assert!(!writing.is_finished(), "nothing held it back");
+                assert!(index.shared.view().waiting.len() <= WAITING);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(list);
+        });
+        assert!((0..BATCHES).all(|n| holds(&index, n)));
+    }
+
+    #[test]
+    fn whoever_writes_does_not_wait_for_a_disk_that_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = RunsIndex::with_memory(folder.path(), MEMORY).unwrap();
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        (0..BATCHES).for_each(|n| index.apply(batch(n)).unwrap());
+        assert!(index.sync().is_err());
+        assert!((0..BATCHES).all(|n| holds(&index, n)));
+        std::fs::create_dir(folder.path()).unwrap();
+        // It tries again by itself, and then everything is there.
+        let mut work = index.shared.work();
+        while !index.shared.view().waiting.is_empty() {
+            work = index.shared.wait(work);
+        }
+        drop(work);
+        drop(index);
+        let index = RunsIndex::with_memory(folder.path(), MEMORY).unwrap();
+        assert!((0..BATCHES).all(|n| holds(&index, n)));
+    }
+}
