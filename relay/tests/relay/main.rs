@@ -14,6 +14,7 @@
 )]
 
 mod attacks;
+mod bans;
 mod check;
 mod contract;
 mod corpus;
