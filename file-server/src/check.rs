@@ -1,13 +1,15 @@
 //! Looks at a running file server from outside: a probe blob of random bytes under fresh random
 //! keys is stored, read, protected from a stranger, deleted, and gone. Nothing of it stays.
 
+pub(crate) mod answer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use rand::CryptoRng;
 use rustls::pki_types::ServerName;
@@ -19,6 +21,8 @@ use wire::blob::{Token, Verb};
 use wire::ids::{PublicKey, Signature};
 use wire::relay_url::Origin;
 use wire::{Event, Sha256};
+
+use self::answer::Answer;
 
 /// Small enough for every server, large enough for ranges.
 const PROBE_BYTES: usize = 4_096;
@@ -94,11 +98,8 @@ pub async fn check(
 
     let answer = peer.put(Some(&upload), &probe).await?;
     note("upload", answer.status == 201, answer.said());
-    let descriptor = answer.descriptor();
-    let named = descriptor.as_ref().is_some_and(|found| {
-        found.sha256 == hash.to_hex() && found.size == u64::try_from(PROBE_BYTES).unwrap_or(0)
-    });
-    let detail = descriptor.map_or("no blob descriptor".to_owned(), |found| found.url);
+    let size = u64::try_from(PROBE_BYTES).unwrap_or(0);
+    let (named, detail) = answer.describes(&hash, size);
     note("descriptor", named, detail);
 
     let answer = peer.put(Some(&upload), &probe).await?;
@@ -119,12 +120,8 @@ pub async fn check(
             .contains("sandbox");
     let detail = "octet-stream, nosniff and a sandbox policy keep browsers from running blobs";
     note("headers", harmless, detail.to_owned());
-    let cors = answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-    note(
-        "cors",
-        cors == "*",
-        format!("Access-Control-Allow-Origin: {cors}"),
-    );
+    let (origin, detail) = answer.allowed_origin();
+    note("cors", origin == "*", detail);
 
     let answer = peer.get(&path, Some("bytes=100-199")).await?;
     let right = answer.status == 206 && probe.get(100..200) == Some(&answer.body);
@@ -199,43 +196,6 @@ fn sign(
 struct Peer<'a> {
     url: &'a Origin,
     timeout: Duration,
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-#[derive(serde::Deserialize)]
-struct Descriptor {
-    url: String,
-    sha256: String,
-    size: u64,
-}
-
-impl Answer {
-    fn header(&self, name: HeaderName) -> &str {
-        let value = self.headers.get(name);
-        value.and_then(|value| value.to_str().ok()).unwrap_or("")
-    }
-
-    fn descriptor(&self) -> Option<Descriptor> {
-        serde_json::from_slice(&self.body).ok()
-    }
-
-    /// The status, and the server's reason made harmless for a terminal.
-    fn said(&self) -> String {
-        const REASON_CHARS: usize = 200;
-        let reason = self.header(HeaderName::from_static("x-reason"));
-        let plain = reason.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
-        let reason: String = plain.take(REASON_CHARS).collect();
-        if reason.is_empty() {
-            self.status.as_str().to_owned()
-        } else {
-            format!("{}: {reason}", self.status.as_str())
-        }
-    }
 }
 
 impl Peer<'_> {
