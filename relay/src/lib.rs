@@ -20,7 +20,8 @@
 //!
 //! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
-//! counted in [`metrics`]. What is promised is listed in `docs/behaviour/relay.md`.
+//! counted in [`metrics`]. [`stated`] reads what other relays say to the command `check`. What is
+//! promised is listed in `docs/behaviour/relay.md`.
 
 pub mod acme;
 pub mod addresses;
@@ -56,6 +57,7 @@ pub mod retention;
 pub mod roster;
 pub mod server;
 pub mod settings;
+pub mod stated;
 pub mod store;
 pub mod summary;
 pub mod tls;

@@ -40,6 +40,7 @@ enum Fault {
     IgnoresSender,
     IgnoresRecipient,
     TakesDeletedAgain,
+    NeverEnds,
 }
 
 /// A relay in memory, for one check.
@@ -133,6 +134,9 @@ impl Faulty {
             }
             Ok(ClientFrame::Req(id, _)) if auth.is_empty() && !self.has(Fault::NoWall) => {
                 vec![RelayFrame::closed(&id, "auth-required: prove a key")]
+            }
+            Ok(ClientFrame::Req(..)) if self.has(Fault::NeverEnds) => {
+                vec![RelayFrame::notice("wait for it"); 2_000]
             }
             Ok(ClientFrame::Req(id, filters)) => {
                 let events = self.events.lock().unwrap();
@@ -241,6 +245,16 @@ fn fix_of<'r>(report: &'r Value, name: &str) -> &'r str {
     let checks = report["checks"].as_array().unwrap();
     let check = checks.iter().find(|check| check["name"] == name);
     check.unwrap()["fix"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn r_prog_8_a_relay_that_talks_and_never_answers_is_not_heard_for_ever() {
+    let url = Faulty::start(Fault::NeverEnds).await;
+    let report = report(&check(&[&url]).await);
+    let checks = report["checks"].as_array().unwrap();
+    let delivery = checks.iter().find(|check| check["name"] == "delivery");
+    let detail = delivery.unwrap()["detail"].as_str().unwrap();
+    assert_eq!(detail, "the relay sends much else and does not answer");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use secp256k1::{Keypair, SECP256K1, SecretKey};
 use sotto_relay::config::Clock;
+use sotto_relay::stated;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{
@@ -17,6 +18,9 @@ use wire::{
 
 use super::target::{Stream, Target, Trouble};
 
+/// Frames that are read for one answer: a relay that never comes to it is not heard for ever.
+const MOST_FRAMES: usize = 1_000;
+const FLOOD: &str = "the relay sends much else and does not answer";
 /// What to do where a wrap is refused because of whom it is for.
 const WALLED: &str = "if the relay takes wraps for its own users only, as it may: make an invite \
                       (`sotto-relay user invite --expires 1h`) and check with 'URL#CODE'";
@@ -153,13 +157,14 @@ impl Peer {
     }
 
     async fn answer(&mut self, event: &Event) -> Result<Result<(), OkMessage>, Trouble> {
-        loop {
+        for _ in 0..MOST_FRAMES {
             match self.receive().await? {
                 RelayFrame::Ok(id, true, _) if id == event.id() => return Ok(Ok(())),
                 RelayFrame::Ok(id, false, message) if id == event.id() => return Ok(Err(message)),
                 _ => {}
             }
         }
+        Err(FLOOD.into())
     }
 
     /// Publishes; the relay's refusal, if it refuses.
@@ -182,16 +187,18 @@ impl Peer {
         let id = SubscriptionId::new("check").map_err(|error| Trouble::from(error.to_string()))?;
         self.send(ClientFrame::req(&id, &[filter])).await?;
         let mut events = Vec::new();
-        loop {
+        for _ in 0..MOST_FRAMES {
             match self.receive().await? {
                 RelayFrame::Event(_, event) => events.push(event),
-                RelayFrame::Eose { .. } => break,
+                RelayFrame::Eose { .. } => {
+                    self.send(ClientFrame::close(&id)).await?;
+                    return Ok(Ok(events));
+                }
                 RelayFrame::Closed(_, message) => return Ok(Err(message)),
                 _ => {}
             }
         }
-        self.send(ClientFrame::close(&id)).await?;
-        Ok(Ok(events))
+        Err(FLOOD.into())
     }
 }
 
@@ -208,12 +215,7 @@ pub fn refused(what: &str, message: &OkMessage) -> Trouble {
 
 /// A relay's own words, without what a terminal would obey.
 pub fn shown(message: &OkMessage) -> String {
-    message
-        .text
-        .chars()
-        .filter(|c| c.is_ascii_graphic() || *c == ' ')
-        .take(200)
-        .collect()
+    stated::shown(&message.text)
 }
 
 /// Unix seconds.

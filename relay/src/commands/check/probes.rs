@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use sotto_relay::stated::Stated;
 use sotto_relay::tls::validity_of;
 use wire::relay_url::Reach;
 use wire::{Filter, Reason, Tag, kinds};
@@ -19,8 +19,6 @@ pub type Found = Result<String, Trouble>;
 
 /// Bytes of a NIP-11 document that are read.
 const DOCUMENT_BYTES: usize = 64 * 1024;
-/// Bytes of the largest event that is tried.
-const LARGEST_TRIED: usize = 1024 * 1024;
 /// Days that a certificate should still be good; authorities' shortest are renewed before.
 const DAYS_LEFT: u64 = 2;
 
@@ -49,26 +47,11 @@ pub async fn tls(target: &Target) -> Found {
 
 /// What the document says of the largest event holds.
 pub async fn limits(target: &Target) -> Found {
-    let document = document(target).await?;
-    let limit = |name| {
-        document
-            .pointer(&format!("/limitation/{name}"))
-            .and_then(Value::as_u64)
-    };
-    let (Some(content), Some(_), Some(_)) = (
-        limit("max_content_length"),
-        limit("max_message_length"),
-        limit("max_subscriptions"),
-    ) else {
-        return Err("the information document does not tell the limits".into());
-    };
+    let stated = document(target).await?;
+    let size = stated
+        .too_much()
+        .map_err(|why| Trouble::from(why.to_string()))?;
     let (sender, recipient) = (Key::fresh()?, target.recipient()?);
-    let size = usize::try_from(content)
-        .unwrap_or(usize::MAX)
-        .saturating_add(2_048);
-    if size > LARGEST_TRIED {
-        return Err(format!("events of {content} bytes are said to be taken").into());
-    }
     let tags = vec![Tag::new(["p".to_owned(), recipient.public().to_hex()])];
     let large = sender.sign(kinds::WRAP, now(), tags, &"x".repeat(size));
     let mut peer = Peer::connect(target).await?;
@@ -211,7 +194,7 @@ pub async fn deletion(target: &Target, by: Deleter) -> Found {
 }
 
 /// The relay information document (NIP-11).
-async fn document(target: &Target) -> Result<Value, Trouble> {
+async fn document(target: &Target) -> Result<Stated, Trouble> {
     let url = &target.url;
     let fetch = async {
         let stream = target.dial().await?;
@@ -234,23 +217,17 @@ async fn document(target: &Target) -> Result<Value, Trouble> {
         let bytes = body
             .map_err(|_| Trouble::from("the document is too large or cut off"))?
             .to_bytes();
-        serde_json::from_slice::<Value>(&bytes).map_err(|_| "no NIP-11 document".into())
+        Stated::decode(&bytes).ok_or_else(|| "no NIP-11 document".into())
     };
     target.within(fetch).await
 }
 
 /// The document lists what private messages need.
 pub async fn information(target: &Target) -> Found {
-    let document = document(target).await?;
-    let supported: Vec<u64> = document
-        .get("supported_nips")
-        .and_then(Value::as_array)
-        .map(|list| list.iter().filter_map(Value::as_u64).collect())
-        .unwrap_or_default();
-    let wanted = [1, 9, 40, 42, 59, 62, 70];
-    let missing: Vec<String> = wanted
+    let missing: Vec<String> = document(target)
+        .await?
+        .missing_nips()
         .iter()
-        .filter(|nip| !supported.contains(nip))
         .map(ToString::to_string)
         .collect();
     match missing.is_empty() {
