@@ -1,9 +1,11 @@
 //! Doors for the fuzz targets (`fuzz/`) to decoders that nobody else calls from outside. No part
 //! of what this crate offers, and nothing of it counts on them.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
 use wire::Sha256;
 
+use crate::check::answer::Answer;
 use crate::range::Wanted;
 use crate::{authorize, download, routes, upload};
 
@@ -32,6 +34,18 @@ pub fn head(path: &str, headers: &HeaderMap, size: u64, now: u64) -> Head {
         sunset: upload::asked_sunset(headers, now).ok(),
         wanted: download::wanted(headers, "\"etag\"", size),
     }
+}
+
+/// What `check` tells people of an answer to the upload of some blob.
+pub fn told(status: StatusCode, headers: HeaderMap, body: Bytes) -> [String; 3] {
+    let answer = Answer {
+        status,
+        headers,
+        body,
+    };
+    let (_, address) = answer.describes(&Sha256::of(b"probe"), 5);
+    let (_, origin) = answer.allowed_origin();
+    [answer.said(), address, origin]
 }
 
 /// A time as the `Sunset` header of an answer says it.

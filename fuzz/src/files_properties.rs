@@ -1,6 +1,6 @@
 //! Decoders of the file server.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sotto_files::Config;
 use sotto_files::fuzzing;
 use sotto_files::range::{Wanted, wanted};
@@ -58,6 +58,35 @@ pub fn blob_request(data: &[u8]) {
         assert_eq!(
             fuzzing::head("/", &back, SIZE, NOW).sunset,
             Some(Some(sunset))
+        );
+    }
+}
+
+/// The answer of a server that may be anybody's to `check`: a line with the status, lines of
+/// headers, an empty line, the body. What people are told of it is short, and plain ASCII.
+pub fn files_check(data: &[u8]) {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let Ok(status) = StatusCode::from_bytes(lines.next().unwrap_or_default()) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    for line in lines.by_ref().take_while(|line| !line.is_empty()).take(20) {
+        let at = line.iter().position(|byte| *byte == b':');
+        let (name, value) = line.split_at(at.unwrap_or(line.len()));
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
+    let body: Vec<&[u8]> = lines.collect();
+    for told in fuzzing::told(status, headers, body.join(&b'\n').into()) {
+        assert!(told.len() <= 250, "{told}");
+        assert!(
+            told.bytes()
+                .all(|byte| byte.is_ascii_graphic() || byte == b' '),
+            "{told:?}"
         );
     }
 }

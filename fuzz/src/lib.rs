@@ -78,6 +78,8 @@ pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
             ("relay_document", client_properties::relay_document),
             ("blob_answer", client_properties::blob_answer),
             ("negentropy_answer", client_properties::negentropy_answer),
+            ("relay_check", relay_properties::relay_check),
+            ("files_check", files_properties::files_check),
         ],
     ),
     (

@@ -14,6 +14,8 @@ use sotto_relay::policy::{self, Law, OwnUrls, Rules, Verdict, Wish};
 use sotto_relay::reconcile::EventSet;
 use sotto_relay::roster::Roster;
 use sotto_relay::settings::Settings;
+use sotto_relay::stated::{self, Stated};
+use sotto_relay::tls::validity_of;
 use sotto_relay::{Config, management, page};
 use wire::{
     ClientFrame, Event, EventDraft, EventId, Filter, InviteCode, PublicKey, RelayFrame, Rumor,
@@ -208,6 +210,35 @@ pub fn management_request(data: &[u8]) {
         {
             roster_is_sound(&roster);
         }
+    }
+}
+
+/// What `check` reads from a relay that may be anybody's: the bytes as its information document,
+/// as a frame and as its certificate. What is tried is bounded, and what people are told of it is
+/// short, and plain ASCII.
+pub fn relay_check(data: &[u8]) {
+    if let Some(stated) = Stated::decode(data) {
+        let missing = stated.missing_nips();
+        assert!(missing.len() <= 7 && !missing.contains(&0));
+        match stated.too_much() {
+            Ok(size) => assert!((2_048..=1_048_576).contains(&size)),
+            Err(why) => assert!(why.to_string().len() <= 100),
+        }
+    }
+    let words = match RelayFrame::decode(&Bytes::copy_from_slice(data)) {
+        Ok(RelayFrame::Ok(_, _, message) | RelayFrame::Closed(_, message)) => message.text,
+        Ok(_) => String::new(),
+        Err(error) => {
+            let told = error.to_string();
+            assert_eq!(stated::shown(&told), told);
+            told
+        }
+    };
+    let shown = stated::shown(&words);
+    assert!(shown.is_ascii() && shown.len() <= 200);
+    assert!(!shown.contains(|c: char| c.is_control()));
+    if let Err(error) = validity_of(data) {
+        assert!(!error.to_string().is_empty());
     }
 }
 

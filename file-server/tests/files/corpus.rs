@@ -18,6 +18,11 @@ fn heads_of_requests() {
 }
 
 #[test]
+fn what_check_reads_of_any_server() {
+    replay("server_answers", properties::files_check);
+}
+
+#[test]
 fn records_of_blobs() {
     replay("server_files", properties::blob_record);
     let decodes = |data: &Vec<u8>| {

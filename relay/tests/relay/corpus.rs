@@ -41,6 +41,18 @@ fn pages_for_people() {
 }
 
 #[test]
+fn what_check_reads_of_any_relay() {
+    replay("server_answers", properties::relay_check);
+    let is_tried = |data: &Vec<u8>| {
+        let stated = sotto_relay::stated::Stated::decode(data);
+        stated.is_some_and(|stated| stated.too_much().is_ok() && stated.missing_nips().is_empty())
+    };
+    assert!(inputs("server_answers").iter().any(is_tried));
+    let is_certificate = |data: &Vec<u8>| sotto_relay::tls::validity_of(data).is_ok();
+    assert!(inputs("server_answers").iter().any(is_certificate));
+}
+
+#[test]
 fn rosters() {
     replay("server_files", properties::roster_file);
     let decodes = |data: &Vec<u8>| sotto_relay::roster::Roster::decode(data).is_ok();
