@@ -371,9 +371,11 @@ pub fn status_page(data: &[u8]) {
         let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '!');
         let name = &name[..end.unwrap_or(name.len())];
         assert!(TAGS.contains(&name), "<{name}");
-        // Outside of our own style no tag has a handler.
+        // No tag has a handler. Every other part, between quotes, is a value and no name.
         let tag = part.split('>').next().unwrap_or_default();
-        assert!(!tag.contains(" on"), "<{tag}>");
+        let mut names = tag.split('"').step_by(2);
+        assert!(!names.any(|names| names.contains(" on")), "<{tag}>");
+        assert!(tag.matches('"').count() % 2 == 0, "<{tag}>");
     }
 }
 
