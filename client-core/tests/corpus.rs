@@ -29,7 +29,7 @@ fn file_names() {
 
 #[test]
 fn answers_of_a_comparison() {
-    replay("server_answers", client::negentropy_answer);
+    replay("binary", client::negentropy_answer);
 }
 
 #[test]

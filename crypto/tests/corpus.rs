@@ -23,22 +23,22 @@ fn nip44_payloads() {
 
 #[test]
 fn wrap_chains() {
-    replay("messages", properties::wrap_chain);
+    replay("wrap_chain", properties::wrap_chain);
 }
 
 #[test]
 fn file_ciphers() {
-    replay("home", properties::file_cipher);
+    replay("binary", properties::file_cipher);
 }
 
 #[test]
 fn files_of_a_home() {
-    replay("home", properties::home_files);
+    replay("own_files", properties::home_files);
 }
 
 #[test]
 fn circle_definitions() {
-    replay("home", properties::circles);
+    replay("signed_bodies", properties::circles);
 }
 
 #[test]

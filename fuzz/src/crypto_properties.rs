@@ -1,9 +1,12 @@
 //! Decoders that hold secrets: payloads, wraps and files.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use crypto::circles::Circles;
 use crypto::content_key::{decrypt_payload, encrypt_payload};
 use crypto::foreign_file::ForeignFileKey;
+use crypto::identity::CirclesKey;
 use crypto::lock::LOCK_FILE_BYTES;
 use crypto::tries::TRIES_BYTES;
 use crypto::{
@@ -180,13 +183,12 @@ fn tries(record: Tries, device: &DeviceSecret, now: u64) {
 pub fn circles(data: &[u8]) {
     use chacha20poly1305::aead::Aead as _;
     use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
-    let Ok(seed) = Seed::from_secret_entropy(&[7; 16]) else {
-        return;
-    };
-    let Ok(account) = seed.account_key(0) else {
-        return;
-    };
-    let key = seed.circles_key();
+    // Stretching the seed takes longer than all that follows, so it is done once.
+    static KEYS: OnceLock<(AccountKey, CirclesKey)> = OnceLock::new();
+    let (account, key) = KEYS.get_or_init(|| {
+        let seed = Seed::from_secret_entropy(&[7; 16]).expect("a seed");
+        (seed.account_key(0).expect("a key"), seed.circles_key())
+    });
     let mut rng = StdRng::seed_from_u64(3);
     let nonce = [9; 24];
     let sealed = XChaCha20Poly1305::new(key.expose_secret_bytes().into())
@@ -198,7 +200,7 @@ pub fn circles(data: &[u8]) {
         kind: kinds::APP_DATA,
         tags: Tags::from_iter([wire::Tag::new([
             "d".to_owned(),
-            crypto::circles::tag_value(&account),
+            crypto::circles::tag_value(account),
         ])]),
         content: base64::Engine::encode(
             &base64::engine::general_purpose::STANDARD,
@@ -208,16 +210,16 @@ pub fn circles(data: &[u8]) {
     let Ok(event) = VerifiedEvent::verify(account.sign(draft, &mut rng)) else {
         return;
     };
-    let Ok(circles) = Circles::open(&event, &account, &key) else {
+    let Ok(circles) = Circles::open(&event, account, key) else {
         return;
     };
     let mut merged = circles.clone();
     merged.merge(circles.clone());
     assert_eq!(merged, circles);
     let _ = circles.next_index();
-    if let Ok(event) = circles.seal(&account, &key, 2, &mut rng) {
+    if let Ok(event) = circles.seal(account, key, 2, &mut rng) {
         let event = VerifiedEvent::verify(event).ok();
-        let again = event.and_then(|event| Circles::open(&event, &account, &key).ok());
+        let again = event.and_then(|event| Circles::open(&event, account, key).ok());
         assert_eq!(again.as_ref(), Some(&circles));
     }
 }

@@ -22,11 +22,11 @@ pub mod wire_properties;
 /// What holds for any bytes, or it panics.
 pub type Property = fn(&[u8]);
 
-/// Every target by its name, with its decoders by theirs, in the order of the manifest. Small
-/// decoders that read the same sort of bytes share a target, and each input goes to all of them
-/// (`docs/decisions/0013-decoders-that-share-a-fuzz-target.md`). `cargo xtask` reads this table
-/// too, as text.
-pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
+/// Every target by its name, with its decoders by theirs, in the order of the manifest. Those
+/// that read the same sort of bytes at about the same speed share a target, and each input goes to
+/// all of them (`docs/decisions/0013-decoders-that-share-a-fuzz-target.md`). `cargo xtask` reads
+/// this table too, as text.
+pub const TARGETS: [(&str, &[(&str, Property)]); 18] = [
     (
         "client_frame",
         &[("client_frame", wire_properties::client_frame)],
@@ -44,9 +44,15 @@ pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
         ],
     ),
     (
-        "http_requests",
+        "signed_bodies",
         &[
             ("management_request", relay_properties::management_request),
+            ("circles", crypto_properties::circles),
+        ],
+    ),
+    (
+        "http_headers",
+        &[
             ("forwarded", relay_properties::forwarded),
             ("http_proof", wire_properties::http_proof),
             ("token_header", wire_properties::token_header),
@@ -62,10 +68,13 @@ pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
         "messages",
         &[
             ("rumor", wire_properties::rumor),
-            ("wrap_chain", crypto_properties::wrap_chain),
             ("file_message", client_properties::file_message),
             ("nip44_payload", crypto_properties::nip44_payload),
         ],
+    ),
+    (
+        "wrap_chain",
+        &[("wrap_chain", crypto_properties::wrap_chain)],
     ),
     (
         "relay_session",
@@ -77,9 +86,16 @@ pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
             ("relay_frame", wire_properties::relay_frame),
             ("relay_document", client_properties::relay_document),
             ("blob_answer", client_properties::blob_answer),
-            ("negentropy_answer", client_properties::negentropy_answer),
             ("relay_check", relay_properties::relay_check),
             ("files_check", files_properties::files_check),
+        ],
+    ),
+    (
+        "binary",
+        &[
+            ("negentropy_answer", client_properties::negentropy_answer),
+            ("runs_index", relay_store_properties::runs_index),
+            ("file_cipher", crypto_properties::file_cipher),
         ],
     ),
     (
@@ -101,27 +117,17 @@ pub const TARGETS: [(&str, &[(&str, Property)]); 16] = [
     ),
     ("picture", &[("picture", client_properties::picture)]),
     (
-        "home",
-        &[
-            ("home_files", crypto_properties::home_files),
-            ("circles", crypto_properties::circles),
-            ("file_cipher", crypto_properties::file_cipher),
-        ],
+        "log_segment",
+        &[("log_segment", relay_store_properties::log_segment)],
     ),
     (
-        "relay_log",
+        "own_files",
         &[
-            ("log_segment", relay_store_properties::log_segment),
             ("log_record", relay_store_properties::log_record),
-        ],
-    ),
-    (
-        "server_files",
-        &[
-            ("runs_index", relay_store_properties::runs_index),
             ("roster_file", relay_properties::roster_file),
             ("import_lines", relay_properties::import_lines),
             ("blob_record", files_properties::blob_record),
+            ("home_files", crypto_properties::home_files),
         ],
     ),
     (

@@ -42,7 +42,7 @@ fn links() {
 
 #[test]
 fn token_headers() {
-    replay("http_requests", properties::token_header);
+    replay("http_headers", properties::token_header);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn rumors() {
 
 #[test]
 fn http_proofs() {
-    replay("http_requests", properties::http_proof);
+    replay("http_headers", properties::http_proof);
 }
 
 /// The properties do look at something: of each corpus, some input decodes.
@@ -89,10 +89,10 @@ fn the_corpora_reach_behind_the_decoders() {
     some("messages", |data| {
         wire::Rumor::decode(&data).is_ok_and(|rumor| rumor.sotto_tag().is_some())
     });
-    some("http_requests", |data| {
+    some("http_headers", |data| {
         wire::HttpAuth::from_header(&String::from_utf8_lossy(&data)).is_ok()
     });
-    some("http_requests", |data| {
+    some("http_headers", |data| {
         wire::blob::Token::from_header(&String::from_utf8_lossy(&data)).is_ok()
     });
 }

@@ -37,7 +37,7 @@ Tasks:
   bench [PART]... measure in release mode; all short parts where none is named
   fuzz [--seconds N] [--go-on] [TARGET]...
                   fuzz the targets, or all, for N seconds of processor time each (900: all
-                  take two hours on two cores);
+                  take some two hours on two cores);
                   --go-on leaves out those that had it before the last run was interrupted
   fuzz --coverage [TARGET]...
                   how many lines of the decoders the inputs reach that there are

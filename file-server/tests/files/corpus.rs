@@ -9,7 +9,7 @@ use replaying::{inputs, replay};
 
 #[test]
 fn range_headers() {
-    replay("http_requests", properties::range_header);
+    replay("http_headers", properties::range_header);
 }
 
 #[test]
@@ -24,12 +24,12 @@ fn what_check_reads_of_any_server() {
 
 #[test]
 fn records_of_blobs() {
-    replay("server_files", properties::blob_record);
+    replay("own_files", properties::blob_record);
     let decodes = |data: &Vec<u8>| {
         let json = data.get(8..).unwrap_or_default();
         sotto_files::storage::record::Record::decode(json).is_some()
     };
-    assert!(inputs("server_files").iter().any(decodes));
+    assert!(inputs("own_files").iter().any(decodes));
 }
 
 #[test]

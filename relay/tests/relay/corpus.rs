@@ -21,18 +21,18 @@ fn events_that_somebody_signs() {
 
 #[test]
 fn requests_to_manage() {
-    replay("http_requests", properties::management_request);
+    replay("signed_bodies", properties::management_request);
     let changes = |data: &Vec<u8>| {
         let body = data.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
         let request = sotto_relay::management::Request::decode(body);
         request.is_ok_and(|request| request.call().is_ok())
     };
-    assert!(inputs("http_requests").iter().any(changes));
+    assert!(inputs("signed_bodies").iter().any(changes));
 }
 
 #[test]
 fn headers_of_proxies() {
-    replay("http_requests", properties::forwarded);
+    replay("http_headers", properties::forwarded);
 }
 
 #[test]
@@ -54,9 +54,9 @@ fn what_check_reads_of_any_relay() {
 
 #[test]
 fn rosters() {
-    replay("server_files", properties::roster_file);
+    replay("own_files", properties::roster_file);
     let decodes = |data: &Vec<u8>| sotto_relay::roster::Roster::decode(data).is_ok();
-    assert!(inputs("server_files").iter().any(decodes));
+    assert!(inputs("own_files").iter().any(decodes));
 }
 
 #[test]
@@ -71,20 +71,20 @@ fn configurations() {
 
 #[test]
 fn lines_to_import() {
-    replay("server_files", properties::import_lines);
+    replay("own_files", properties::import_lines);
 }
 
 #[test]
 fn records_of_the_log() {
-    replay("relay_log", store::log_record);
+    replay("own_files", store::log_record);
 }
 
 #[test]
 fn whole_logs() {
-    replay("relay_log", store::log_segment);
+    replay("log_segment", store::log_segment);
 }
 
 #[test]
 fn runs_of_the_index() {
-    replay("server_files", store::runs_index);
+    replay("binary", store::runs_index);
 }

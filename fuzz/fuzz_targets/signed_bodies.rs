@@ -1,0 +1,3 @@
+#![no_main]
+
+sotto_fuzz::target!();
