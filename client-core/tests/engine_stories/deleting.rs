@@ -1,7 +1,7 @@
 //! Delete for both, and what its report may say.
 
 use client_core::ErrorWord;
-use client_core::engine::io::Role;
+use client_core::engine::io::{Effect, Role};
 use client_core::view::{DeletedView, StatusView};
 use wire::{Event, EventId, Tag, Tags, kinds};
 
@@ -69,6 +69,51 @@ fn wraps_are_taken_back_by_their_own_keys_over_publish_sockets() {
         assert_eq!(event.tags().value("k"), Some("1059"));
     }
     assert_ne!(deletions[0].2.pubkey(), deletions[1].2.pubkey());
+}
+
+#[test]
+fn a_deletion_is_settled_when_the_others_were_told_as_well() {
+    let mut world = World::with_two(31);
+    let id = world.send("alice", "bob", "regret");
+    world.begin("alice", |engine, store, now, rng| {
+        engine.delete(store, id, true, now, rng).unwrap().effects
+    });
+    let is_settled = |world: &World| {
+        let home = &world.homes["alice"];
+        home.engine.deletion_settled(&home.store, id).unwrap()
+    };
+    // What takes the wraps back goes first; what tells Bob is a wrap of its own.
+    let effects = std::mem::take(&mut world.homes.get_mut("alice").unwrap().effects);
+    let (told, taken_back): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| {
+        let Effect::Publish { event, .. } = effect else {
+            return false;
+        };
+        Event::decode(event.clone()).unwrap().kind() == kinds::WRAP
+    });
+    assert!(!told.is_empty() && !taken_back.is_empty());
+    world.homes.get_mut("alice").unwrap().effects = taken_back;
+    world.run();
+    assert!(deleted(&world, "alice", id).relays.iter().all(|r| r.erased));
+    assert!(!is_settled(&world));
+    world.homes.get_mut("alice").unwrap().effects = told;
+    world.run();
+    assert!(is_settled(&world));
+}
+
+#[test]
+fn the_account_signs_no_deletion_for_what_it_took_back_itself() {
+    let mut world = World::with_two(32);
+    let id = world.send("alice", "bob", "regret");
+    // Their own copies come back to them.
+    world.sync("alice");
+    world.delete("alice", id, true);
+    world.log.clear();
+    world.sync("alice");
+    world.sync("alice");
+    let alice = world.key_of("alice");
+    let by_account = |(_, _, event): &(&str, _, Event)| event.pubkey() == alice;
+    let signed: Vec<_> = world.published().into_iter().filter(by_account).collect();
+    assert!(signed.is_empty(), "{signed:?}");
 }
 
 #[test]

@@ -40,6 +40,16 @@ fn a_text_reaches_the_other_and_a_receipt_comes_back() {
     world.sync("alice");
     assert_eq!(world.status("alice", id), "delivered");
     assert!(reached(&world, "alice", id, WaitLevel::Delivered));
+    // Whoever watches hears of it.
+    let home = &world.homes["alice"];
+    let events = home.engine.events_after(&home.store, 0, 10, world.now);
+    let events = events.unwrap();
+    let last = events.last().unwrap();
+    assert_eq!(
+        (last.kind, last.status.as_deref()),
+        ("receipt", Some("delivered"))
+    );
+    assert_eq!(last.id, Some(id.to_hex()));
 }
 
 #[test]
@@ -140,6 +150,13 @@ fn a_message_waits_while_nobody_can_be_asked_for_the_list() {
         failed(&world, "alice", id, WaitLevel::Accepted),
         (ErrorWord::Unreachable, 3)
     );
+    let home = &world.homes["alice"];
+    let state = home.engine.send_state(&home.store, id, WaitLevel::Accepted);
+    let Progress::Failed(error) = state.unwrap() else {
+        panic!("it was sent");
+    };
+    // Why nobody could be asked, and not only that.
+    assert!(error.detail.contains("no connection"), "{}", error.detail);
     world.relay("a").mood = Mood::Kind;
     world.relay("b").mood = Mood::Kind;
     world.restart("alice");

@@ -208,3 +208,22 @@ fn the_format_follows_what_is_known_of_the_peer() {
         "by the invite"
     );
 }
+
+#[test]
+fn a_peer_whose_message_was_sottos_is_sent_files_as_sotto_does() {
+    let mut world = World::new(52);
+    world.add("alice", key(1), &["a"], &[]);
+    world.add("bob", key(2), &["b"], &[]);
+    world.befriend("bob", "alice");
+    let bob = world.key_of("bob");
+    // By their bare key: no invite says what they use.
+    world.befriend_link("alice", &wire::Link::new(bob), Some("bob"));
+    let format = |world: &World| {
+        let home = &world.homes["alice"];
+        home.engine.file_format_for(&home.store, &bob).unwrap()
+    };
+    assert_eq!(format(&world), FileFormat::Foreign);
+    world.send("bob", "alice", "hello");
+    world.sync("alice");
+    assert_eq!(format(&world), FileFormat::Stream);
+}

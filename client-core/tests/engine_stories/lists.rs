@@ -241,3 +241,21 @@ fn who_never_had_a_link_can_answer() {
     world.sync("alice");
     assert_eq!(world.texts("alice", "bob").len(), 2);
 }
+
+#[test]
+fn a_contact_without_a_list_is_looked_up_again_by_the_next_sync() {
+    let mut world = World::new(64);
+    world.add("alice", key(1), &["a"], &[]);
+    let late = key(9).public_key();
+    world.befriend_link("alice", &wire::Link::new(late), Some("late"));
+    let compose = world.text_to(late, "have you come?");
+    world.compose("alice", compose).unwrap();
+    world.run();
+    world.log.clear();
+    world.sync("alice");
+    let asks_for_them = |(_, effect): &(&str, Effect)| {
+        matches!(effect, Effect::Query { socket, .. }
+            if socket.role == Role::Lookup && socket.key == late)
+    };
+    assert!(world.log.iter().any(asks_for_them));
+}

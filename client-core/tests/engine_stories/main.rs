@@ -14,6 +14,7 @@ mod bad_input;
 mod compared;
 mod deleting;
 mod delivery;
+mod erasing;
 mod files;
 mod joining;
 mod lists;

@@ -141,28 +141,6 @@ fn a_message_that_comes_after_its_second_is_never_shown() {
 }
 
 #[test]
-fn a_store_on_disk_keeps_no_byte_of_what_vanished() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    let store = || {
-        let key = crypto::lock::StoreKey::from_secret_bytes([5; 32]);
-        client_core::store::Store::open(&path, &key).unwrap()
-    };
-    let mut world = World::new(36);
-    world.add_with_store("alice", crate::network::key(1), &["a"], &[], store());
-    world.add("bob", crate::network::key(2), &["b"], &[]);
-    world.befriend("alice", "bob");
-    world.send_expiring("alice", "bob", "gone soon", 60);
-    world.now += 61;
-    world.wish("alice", |engine, store, now, rng| {
-        engine.sweep(store, now, rng).unwrap()
-    });
-    let log = dir.path().join("store.db-wal");
-    let length = std::fs::metadata(&log).map_or(0, |meta| meta.len());
-    assert_eq!(length, 0, "the log is emptied");
-}
-
-#[test]
 fn a_restarted_client_erases_before_it_shows_anything() {
     let mut world = World::with_two(37);
     world.send_expiring("alice", "bob", "gone soon", 60);
