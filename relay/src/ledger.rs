@@ -251,6 +251,7 @@ mod tests {
         assert_eq!(ledger.held(), 4_100);
         drop((small, large, larger));
         assert_eq!(ledger.held(), 0);
+        assert!(ledger.accounts().is_empty(), "whoever left is in no book");
     }
 
     #[test]

@@ -498,6 +498,9 @@ mod tests {
         assert_eq!(roster.members()[&key(1)].note, "ä".repeat(NOTE_BYTES / 2));
         roster.rename(&format!("a{}", "ä".repeat(1_000)));
         assert_eq!(roster.name().unwrap().len(), NOTE_BYTES - 1);
+        roster.describe(&"ä".repeat(10_000));
+        let description = roster.description().unwrap();
+        assert_eq!(description, "ä".repeat(NOTE_BYTES * 10));
     }
 
     #[test]

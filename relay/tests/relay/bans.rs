@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use sotto_relay::Config;
-use sotto_relay::roster::RosterFile;
+use sotto_relay::policy::{self, Law, OwnUrls, Refusal, Rules, Verdict};
+use sotto_relay::roster::{Roster, RosterFile};
 use wire::{Event, Filter};
 
 use crate::files::{holding, traces};
 use crate::members::{change, members_only, refused};
-use crate::support::{Client, PATIENCE, ids, now, person, start};
+use crate::support::{Client, PATIENCE, Person, ids, now, person, start};
 
 #[tokio::test]
 async fn r_ban_1_a_banned_key_writes_nothing_reads_nothing_guarded_and_takes_its_own_away() {
@@ -50,6 +51,27 @@ async fn r_ban_1_a_banned_key_writes_nothing_reads_nothing_guarded_and_takes_its
         .put(&mallory.sign(1, now() + 1, &[], "and back"))
         .await;
     relay.stop().await.unwrap();
+}
+
+/// Its connections end with the ban; what is on its way by then is not taken either.
+#[test]
+fn r_ban_1_nothing_is_taken_from_whoever_has_proved_a_banned_key() {
+    let (banned, other) = (person(1), person(2));
+    let mut roster = Roster::default();
+    roster.ban(banned.key(), "", 1).unwrap();
+    let law = Law {
+        rules: &Rules::default(),
+        roster: &roster,
+        own: &OwnUrls::default(),
+    };
+    let note = other.note("passed on");
+    let judged = |auth: &[&Person]| {
+        let auth: Vec<_> = auth.iter().map(|who| who.key()).collect();
+        policy::judge(&note, &auth, now(), law)
+    };
+    assert_eq!(judged(&[]), Ok(Verdict::Store));
+    assert_eq!(judged(&[&other]), Ok(Verdict::Store));
+    assert_eq!(judged(&[&other, &banned]), Err(Refusal::Banned));
 }
 
 #[tokio::test]

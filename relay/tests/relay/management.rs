@@ -371,6 +371,8 @@ async fn r_mgmt_3_what_the_configuration_lists_is_told_and_stays() {
     assert_eq!(ok("listallowedpubkeys", json!([])).await, wanted);
 
     ok("allowkind", json!([1059])).await;
+    // One that is taken already stands there once.
+    ok("allowkind", json!([1])).await;
     ok("disallowkind", json!([7])).await;
     assert_eq!(ok("listallowedkinds", json!([])).await, json!([1, 1059]));
     relay.stop().await.unwrap();

@@ -149,6 +149,28 @@ async fn r_lim_7_a_history_that_nobody_reads_holds_one_page_and_gives_it_back() 
 }
 
 #[tokio::test]
+async fn r_lim_7_events_on_their_way_to_the_disk_are_held_and_given_back() {
+    let relay = start(Config::in_memory()).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let content = "x".repeat(60_000);
+    // What the connection keeps beside them: a grown buffer, an unfinished message, answers.
+    const BESIDE: usize = 300_000;
+    let flood = async {
+        for n in 0.. {
+            let note = person(1).note(&format!("{n}{content}"));
+            client.send(ClientFrame::event(note.json())).await;
+        }
+    };
+    tokio::select! {
+        () = flood => {}
+        () = until_held(&relay, |held| held > BESIDE) => {}
+    }
+    drop(client);
+    until_held(&relay, |held| held == 0).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_lim_7_signs_of_life_are_given_back_while_the_connection_goes_on() {
     use futures_util::SinkExt as _;
     use tokio_tungstenite::tungstenite::Message;

@@ -5,14 +5,16 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sotto_relay::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wire::{Filter, RelayFrame};
 
 use crate::crash::binary;
-use crate::support::{Client, PATIENCE, mailbox, now, person, subscription};
+use crate::support::{Client, PATIENCE, mailbox, now, person, start, subscription};
 
 /// A running program with a configuration file, and what it says.
 pub struct Operated {
@@ -149,6 +151,30 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
         }
     }
     samples
+}
+
+#[tokio::test]
+async fn r_metrics_1_what_a_connection_leaves_open_counts_no_more_when_it_ends() {
+    let relay = start(Config::in_memory()).await;
+    let mut reader = Client::connect(&relay.url()).await;
+    let notes = Filter::default().with_kinds([1]);
+    for id in ["a", "b", "c"] {
+        let id = subscription(id);
+        reader.ask(&id, std::slice::from_ref(&notes)).await.unwrap();
+    }
+    let metrics = relay.metrics();
+    assert_eq!((metrics.sockets.get(), metrics.subscriptions.get()), (1, 3));
+    drop(reader);
+    let until = Instant::now() + PATIENCE;
+    while (metrics.sockets.get(), metrics.subscriptions.get()) != (0, 0) {
+        assert!(
+            Instant::now() < until,
+            "{} are open",
+            metrics.subscriptions.get()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    relay.stop().await.unwrap();
 }
 
 #[tokio::test]
