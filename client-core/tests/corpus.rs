@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 #[path = "../../fuzz/src/client_properties.rs"]
 mod client;
+#[path = "../../fuzz/src/header_lines.rs"]
+mod header_lines;
 #[path = "../../fuzz/src/inbox_properties.rs"]
 mod inbox;
 #[path = "../../fuzz/src/file_name_properties.rs"]

@@ -39,6 +39,13 @@ fn is_unknown(outcome: &PublishOutcome) -> bool {
     matches!(outcome, PublishOutcome::Unknown(_))
 }
 
+/// What becomes of an event on a connection of its own.
+async fn published(url: RelayUrl) -> PublishOutcome {
+    Link::to(url, Role::Publish)
+        .publish_and_wait(&event(1))
+        .await
+}
+
 // Publishing
 
 #[tokio::test]
@@ -139,9 +146,7 @@ async fn a_relay_that_talks_nonsense_first_is_still_heard() {
         peer.until_gone().await;
     })
     .await;
-    let outcome = Link::to(url, Role::Publish)
-        .publish_and_wait(&event(1))
-        .await;
+    let outcome = published(url).await;
     assert!(
         matches!(outcome, PublishOutcome::Accepted(_)),
         "{outcome:?}"
@@ -159,9 +164,7 @@ async fn endless_nonsense_ends_the_connection() {
         }
     })
     .await;
-    let outcome = Link::to(url, Role::Publish)
-        .publish_and_wait(&event(1))
-        .await;
+    let outcome = published(url).await;
     assert!(is_unknown(&outcome), "{outcome:?}");
 }
 
@@ -174,9 +177,7 @@ async fn an_oversized_frame_ends_the_connection_before_it_is_parsed() {
         peer.until_gone().await;
     })
     .await;
-    let outcome = Link::to(url, Role::Publish)
-        .publish_and_wait(&event(1))
-        .await;
+    let outcome = published(url).await;
     assert!(is_unknown(&outcome), "{outcome:?}");
     let PublishOutcome::Unknown(why) = outcome else {
         unreachable!()
@@ -192,9 +193,7 @@ async fn text_that_is_not_utf8_ends_the_connection() {
         peer.say_raw(&[0x81, 0x04, b'[', b'"', 0xff, b'"']).await;
     })
     .await;
-    let outcome = Link::to(url, Role::Publish)
-        .publish_and_wait(&event(1))
-        .await;
+    let outcome = published(url).await;
     assert!(is_unknown(&outcome), "{outcome:?}");
 }
 
@@ -271,9 +270,7 @@ async fn something_that_is_no_relay_is_unreachable() {
             let _ = stream.shutdown().await;
         });
         let url = RelayUrl::parse(&format!("ws://127.0.0.1:{port}")).unwrap();
-        let outcome = Link::to(url, Role::Publish)
-            .publish_and_wait(&event(1))
-            .await;
+        let outcome = published(url).await;
         assert!(
             matches!(outcome, PublishOutcome::Unreachable(_)),
             "{answer}: {outcome:?}"

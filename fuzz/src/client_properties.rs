@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use wire::blob::BlobUrl;
 use wire::{EventId, Filter, PublicKey, Rumor, SubscriptionId, kinds, limits};
 
+use super::header_lines;
+
 /// A relay's messages of negentropy, each behind two bytes of length, to a client that holds as
 /// many wraps as the first byte says: it ends, and what it says fits any relay.
 pub fn negentropy_answer(data: &[u8]) {
@@ -73,26 +75,9 @@ pub fn blob_answer(data: &[u8]) {
     let Ok(status) = StatusCode::from_bytes(status) else {
         return;
     };
-    let mut headers = HeaderMap::new();
-    let mut body = None;
-    for line in lines {
-        if let Some(body) = &mut body {
-            let body: &mut Vec<u8> = body;
-            body.extend_from_slice(line);
-            continue;
-        }
-        if line.is_empty() {
-            body = Some(Vec::new());
-        }
-        let at = line.iter().position(|byte| *byte == b':');
-        let (name, value) = line.split_at(at.unwrap_or(line.len()));
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
-        }
-    }
+    let head = lines.by_ref().take_while(|line| !line.is_empty());
+    let headers: HeaderMap = header_lines::read::<HeaderName, HeaderValue>(head).collect();
+    let body: Vec<u8> = lines.flatten().copied().collect();
     match fuzzing::blob_answer(status, &headers) {
         BlobOutcome::Done { sunset } => {
             assert!(status.is_success());
@@ -114,7 +99,7 @@ pub fn blob_answer(data: &[u8]) {
         let goes_on = fuzzing::continues_at(&headers, have);
         assert!(!goes_on || headers.contains_key("content-range"));
     }
-    let _ = fuzzing::described(&body.unwrap_or_default());
+    let _ = fuzzing::described(&body);
 }
 
 /// The bytes as a file message of a peer: refused, or within every bound, with addresses that

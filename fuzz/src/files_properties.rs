@@ -7,6 +7,8 @@ use sotto_files::range::{Wanted, wanted};
 use sotto_files::storage::record::{Claim, Record, Spent};
 use wire::ids::{EventId, PublicKey};
 
+use super::header_lines;
+
 /// Eight bytes of size, then a `Range` header: a part always lies inside the blob.
 pub fn range_header(data: &[u8]) {
     let Some((size, header)) = data.split_first_chunk::<8>() else {
@@ -30,17 +32,8 @@ pub fn blob_request(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(lines.next().unwrap_or_default()) else {
         return;
     };
-    let mut headers = HeaderMap::new();
-    for line in lines.take(20) {
-        let at = line.iter().position(|byte| *byte == b':');
-        let (name, value) = line.split_at(at.unwrap_or(line.len()));
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
-        }
-    }
+    let headers: HeaderMap =
+        header_lines::read::<HeaderName, HeaderValue>(lines.take(20)).collect();
     let head = fuzzing::head(path, &headers, SIZE, NOW);
     if let Some(blob) = head.blob {
         assert!(path[1..].starts_with(&blob.to_hex()) && path.starts_with('/'));
@@ -69,17 +62,8 @@ pub fn files_check(data: &[u8]) {
     let Ok(status) = StatusCode::from_bytes(lines.next().unwrap_or_default()) else {
         return;
     };
-    let mut headers = HeaderMap::new();
-    for line in lines.by_ref().take_while(|line| !line.is_empty()).take(20) {
-        let at = line.iter().position(|byte| *byte == b':');
-        let (name, value) = line.split_at(at.unwrap_or(line.len()));
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
-        }
-    }
+    let head = lines.by_ref().take_while(|line| !line.is_empty());
+    let headers: HeaderMap = header_lines::read::<HeaderName, HeaderValue>(head.take(20)).collect();
     let body: Vec<&[u8]> = lines.collect();
     for told in fuzzing::told(status, headers, body.join(&b'\n').into()) {
         assert!(told.len() <= 250, "{told}");

@@ -13,6 +13,7 @@ pub mod client_properties;
 pub mod crypto_properties;
 pub mod file_name_properties;
 pub mod files_properties;
+pub mod header_lines;
 pub mod inbox_properties;
 pub mod printer_properties;
 pub mod relay_properties;

@@ -1,6 +1,6 @@
 //! Relays with rules of their own, and what the user is told.
 
-use client_core::client::SendRequest;
+use client_core::client::{Client, SendRequest};
 use client_core::clock::Clock;
 use e2e::world::{World, word};
 use sotto_relay::policy::Writers;
@@ -118,6 +118,16 @@ async fn a_relay_that_refuses_for_good_ends_the_send_with_its_reason() {
     assert_eq!(sent.status, "stored");
 }
 
+/// How a sync fails.
+async fn failed_sync(mut client: Client) -> (&'static str, u8) {
+    let failed = match client.sync().await {
+        Ok(outcome) => outcome.error.unwrap(),
+        Err(error) => error,
+    };
+    client.close().await;
+    (word(&failed), failed.exit)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_own_relay_that_refuses_auth_is_told_apart_from_one_that_is_down() {
     let mut world = World::new();
@@ -132,26 +142,7 @@ async fn an_own_relay_that_refuses_auth_is_told_apart_from_one_that_is_down() {
     let mut client = anna.client();
     let _ = client.add_relay(strange.url()).await;
     assert!(client.remove_relay(&relay.url()).await.is_ok());
-    let failed = match client.sync().await {
-        Ok(outcome) => outcome.error.unwrap(),
-        Err(error) => error,
-    };
-    client.close().await;
-    assert_eq!(
-        (word(&failed), failed.exit),
-        ("auth_refused", 4),
-        "{failed:?}"
-    );
+    assert_eq!(failed_sync(client).await, ("auth_refused", 4));
     strange.tap.set_down(true);
-    let mut client = anna.client();
-    let failed = match client.sync().await {
-        Ok(outcome) => outcome.error.unwrap(),
-        Err(error) => error,
-    };
-    client.close().await;
-    assert_eq!(
-        (word(&failed), failed.exit),
-        ("unreachable", 3),
-        "{failed:?}"
-    );
+    assert_eq!(failed_sync(anna.client()).await, ("unreachable", 3));
 }

@@ -1,5 +1,7 @@
 //! Replays `fuzz/corpus` for the file server's decoders.
 
+#[path = "../../../fuzz/src/header_lines.rs"]
+mod header_lines;
 #[path = "../../../fuzz/src/files_properties.rs"]
 mod properties;
 #[path = "../../../fuzz/src/replay.rs"]
