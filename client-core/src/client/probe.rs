@@ -4,9 +4,10 @@ use bytes::Bytes;
 use crypto::OneTimeKey;
 use rand::CryptoRng;
 use tokio::sync::mpsc;
-use wire::{Event, EventDraft, Filter, RelayUrl, Tag, Tags, kinds};
+use wire::{Event, Filter, RelayUrl};
 
 use crate::clock::Clock;
+use crate::engine::auth;
 use crate::engine::io::{Input, OpId, PublishOutcome, QueryEnd, Role, SocketKey};
 use crate::runtime::Timeouts;
 use crate::runtime::dialer::Dialer;
@@ -129,7 +130,8 @@ impl Probe<'_> {
             self.was_challenged = true;
             match self.key {
                 Some(key) => {
-                    let event = auth(key, &self.relay, &challenge, self.clock.now(), rng);
+                    let draft = auth::draft(&self.relay, &challenge, self.clock.now());
+                    let event = key.sign(draft, rng);
                     self.link.command(Command::Authenticate {
                         id: event.id(),
                         event: event.json().clone(),
@@ -145,24 +147,4 @@ impl Drop for Probe<'_> {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn auth(
-    key: &OneTimeKey,
-    relay: &RelayUrl,
-    challenge: &str,
-    now: u64,
-    rng: &mut dyn CryptoRng,
-) -> Event {
-    let draft = EventDraft {
-        pubkey: key.public_key(),
-        created_at: now,
-        kind: kinds::CLIENT_AUTH,
-        tags: Tags::from_iter([
-            Tag::new(["relay", relay.as_str()]),
-            Tag::new(["challenge", challenge]),
-        ]),
-        content: String::new(),
-    };
-    key.sign(draft, rng)
 }

@@ -12,7 +12,8 @@ use crate::engine::machine::{Engine, Turn};
 use crate::error::{Error, ErrorWord, Result};
 use crate::store::{self, Store};
 
-fn draft(relay: &RelayUrl, challenge: &str, now: u64) -> EventDraft {
+/// An event that proves a key to `relay` (NIP-42), for whoever signs it.
+pub(crate) fn draft(relay: &RelayUrl, challenge: &str, now: u64) -> EventDraft {
     EventDraft {
         // Replaced by whoever signs.
         pubkey: wire::PublicKey::from_bytes([0; 32]),

@@ -24,7 +24,7 @@
 //! Every wish and every input is one transaction: intent is stored before an effect is returned,
 //! so a crash repeats work and loses nothing.
 
-mod auth;
+pub(crate) mod auth;
 mod channel;
 mod circles;
 pub(crate) mod comparison;
