@@ -193,24 +193,29 @@ const PNG_KEPT: [&[u8; 4]; 17] = [
 
 fn strip_png(picture: Bytes) -> Result<Vec<u8>, Unreadable> {
     let mut png = Png::from_bytes(picture).map_err(|_| Unreadable)?;
-    let orientation = png
-        .chunk_by_type(*b"eXIf")
-        .and_then(|chunk| orientation_of(chunk.contents()));
     let end = png
         .chunks()
         .iter()
         .position(|chunk| chunk.kind() == *b"IEND")
         .ok_or(Unreadable)?;
     png.chunks_mut().truncate(end.saturating_add(1));
+    let orientation = png
+        .chunk_by_type(*b"eXIf")
+        .and_then(|chunk| orientation_of(chunk.contents()));
     png.chunks_mut().retain(|chunk| {
         let kind = chunk.kind();
         let is_critical = kind.first().is_some_and(u8::is_ascii_uppercase);
         is_critical || PNG_KEPT.contains(&&kind)
     });
+    // Without a header nobody can show it, and the orientation would have no place.
+    let header = png
+        .chunks()
+        .iter()
+        .position(|chunk| chunk.kind() == *b"IHDR")
+        .ok_or(Unreadable)?;
     if let Some(orientation) = orientation {
         let exif = PngChunk::new(*b"eXIf", orientation_only(orientation).into());
-        let behind_header = png.chunks().len().min(1);
-        png.chunks_mut().insert(behind_header, exif);
+        png.chunks_mut().insert(header.saturating_add(1), exif);
     }
     Ok(png.encoder().bytes().into())
 }
@@ -435,6 +440,23 @@ mod tests {
         let png = Png::from_bytes(clean.into()).unwrap();
         let exif = png.chunk_by_type(*b"eXIf").unwrap();
         assert_eq!(orientation_of(exif.contents()), Some(3));
+    }
+
+    #[test]
+    fn a_png_without_a_header_is_damaged_whatever_it_says_of_its_orientation() {
+        let chunk = |kind: &[u8; 4], contents: &[u8]| {
+            PngChunk::new(*kind, contents.to_vec().into())
+                .encoder()
+                .bytes()
+                .to_vec()
+        };
+        let png = [
+            b"\x89PNG\r\n\x1a\n".to_vec(),
+            chunk(b"eXIf", &exif(3)),
+            chunk(b"IEND", b""),
+        ]
+        .concat();
+        assert_eq!(strip(Kind::Png, png), Err(Unreadable));
     }
 
     #[test]
