@@ -209,6 +209,8 @@ async fn r_metrics_1_what_happens_is_counted_without_keys_ids_and_addresses() {
     let wrong = alice.sign(22242, now(), &[], "");
     assert!(!writer.auth_with(&wrong).await.0);
     reader.mailbox(&to).await;
+    // What that left open is closed before this is answered.
+    assert_eq!(reader.count(&[mailbox(&to)]).await, Ok(1));
 
     let (head, text) = get(address, "/metrics", "").await;
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
