@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::store::query::Page;
 use crate::store::{EventStore, Query, StoreError, Stored};
-use crate::turns::{Gate, Share};
+use crate::turns::{Errand, Gate, Share};
 
 /// What a search that is under way takes beside its events, about.
 const SEARCH_BYTES: usize = 128 * 1024;
@@ -37,8 +37,8 @@ pub struct History {
     pub readers: Arc<Gate>,
     /// Where.
     pub lanes: Arc<Lanes>,
-    /// What whoever asks has used of the readers' time.
-    pub share: Arc<Share>,
+    /// What the request has used of their time.
+    pub errand: Arc<Errand>,
 }
 
 /// A new subscription.
@@ -66,9 +66,10 @@ impl History {
         Self { most, ..self }
     }
 
-    /// The same, at the expense of `share`.
+    /// The same for a new request, at the expense of `share`.
     pub fn paid_by(self, share: Arc<Share>) -> Self {
-        Self { share, ..self }
+        let errand = Errand::new(share);
+        Self { errand, ..self }
     }
 
     /// Sends what is stored, then EOSE; or CLOSED where the store fails. It ends early when the
@@ -138,12 +139,9 @@ impl History {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let failed = || StoreError::Index("a reader thread failed".to_owned());
-        let pass = self.readers.enter(&self.share).await;
-        let is_urgent = pass.is_modest;
-        let work = move || {
-            let _pass = pass;
-            work()
-        };
+        let pass = self.readers.enter(&self.errand).await;
+        let is_urgent = pass.is_urgent;
+        let work = move || pass.work(work);
         self.lanes
             .aside(is_urgent, work)
             .await

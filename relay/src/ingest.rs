@@ -404,7 +404,7 @@ impl Queue {
         let cost = CHECK_COST.0 + CHECK_COST.1 * kib;
         let mut state = self.state();
         if !state.is_closed {
-            state.line.join(&job.share.clone(), cost, job);
+            state.line.join(&job.share.clone(), cost, true, job);
             self.filled.notify_one();
         }
     }
@@ -413,7 +413,7 @@ impl Queue {
     fn take(&self) -> Option<Vec<Job>> {
         let mut state = self.state();
         loop {
-            let next = std::iter::from_fn(|| state.line.take());
+            let next = std::iter::from_fn(|| Some(state.line.take()?.0));
             let jobs: Vec<Job> = next.take(CHECK_BATCH).collect();
             if !jobs.is_empty() {
                 return Some(jobs);

@@ -186,7 +186,7 @@ impl Relay {
             metrics: metrics.clone(),
             readers: Gate::new(cores * 2, cores),
             lanes: lanes.clone(),
-            share: Arc::default(),
+            errand: Arc::default(),
         };
         let shared = Arc::new(Shared {
             reconciliations: Arc::new(Reconciliations::new(&history, &config.limits)),

@@ -7,21 +7,24 @@
 //! for, each connection gets an even share, and whoever asks for less waits for nobody; where nobody
 //! else wants anything, one gets everything.
 //!
-//! An even share is little where hundreds ask for all they can get. So a [`Gate`] keeps some of its
-//! passes for those who have used little lately, whatever their share.
+//! An even share is little where hundreds ask for all they can get. So short work of those who have
+//! used little lately goes before, whatever their share, and a [`Gate`] keeps some of its passes for
+//! it.
+
+mod gate;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+pub use gate::{Errand, Gate};
 
 use crate::usage::{Allowance, Usage};
 
 /// What a connection may use and still be modest.
 const MODEST: Allowance = Allowance {
-    per_second: Duration::from_millis(5),
-    burst: Duration::from_millis(10),
+    per_second: Duration::from_millis(10),
+    burst: Duration::from_millis(20),
     at_first: Duration::ZERO,
 };
 /// How far somebody may be ahead on the clock for having asked for nothing, in microseconds of
@@ -48,13 +51,17 @@ impl Default for Share {
     }
 }
 
+impl Used {
+    fn is_modest(&mut self) -> bool {
+        // It sank while nothing was asked for.
+        self.lately.add(Duration::ZERO, Instant::now(), &MODEST);
+        self.lately.level() <= MODEST.burst
+    }
+}
+
 impl Share {
     fn used(&self) -> MutexGuard<'_, Used> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_modest(&self) -> bool {
-        self.used().lately.level() <= MODEST.burst
     }
 
     /// What was reckoned with `cost` microseconds took `actual` ones.
@@ -97,8 +104,9 @@ impl<T> Default for Line<T> {
 }
 
 impl<T> Line<T> {
-    /// Adds work that takes about `cost` microseconds and is paid from `share`.
-    pub fn join(&mut self, share: &Share, cost: u64, work: T) -> Place {
+    /// Adds work that takes about `cost` microseconds and is paid from `share`. Only work that
+    /// `is_short` goes before that of a flood.
+    pub fn join(&mut self, share: &Share, cost: u64, is_short: bool, work: T) -> Place {
         let mut used = share.used();
         let start = match used.paid {
             // Whoever has just come has saved nothing.
@@ -106,13 +114,13 @@ impl<T> Line<T> {
             Some(paid) => paid.max(self.now.saturating_sub(CREDIT)),
         };
         used.paid = Some(start.saturating_add(cost));
-        let is_modest = used.lately.level() <= MODEST.burst;
+        let is_modest = used.is_modest();
         used.lately
             .add(Duration::from_micros(cost), Instant::now(), &MODEST);
         drop(used);
         self.count += 1;
         let place = (start, self.count);
-        match is_modest {
+        match is_short && is_modest {
             true => self.modest.insert(place, work),
             false => self.greedy.insert(place, work),
         };
@@ -126,14 +134,14 @@ impl<T> Line<T> {
             .or_else(|| self.greedy.remove(place))
     }
 
-    /// The next work.
-    pub fn take(&mut self) -> Option<T> {
+    /// The next work, and whether it is short and of somebody who used little lately.
+    pub fn take(&mut self) -> Option<(T, bool)> {
         let first = |waiting: &BTreeMap<Place, T>| waiting.first_key_value().map(|(at, _)| *at);
-        match (first(&self.modest), first(&self.greedy)) {
-            (Some(modest), Some(greedy)) if greedy < modest => self.take_of(false),
-            (Some(_), _) => self.take_of(true),
-            (None, _) => self.take_of(false),
-        }
+        let is_modest = match (first(&self.modest), first(&self.greedy)) {
+            (Some(modest), Some(greedy)) => modest < greedy,
+            (modest, _) => modest.is_some(),
+        };
+        Some((self.take_of(is_modest)?, is_modest))
     }
 
     /// The next work of those who used little lately.
@@ -152,135 +160,13 @@ impl<T> Line<T> {
     }
 }
 
-/// Lets only so many work at the same time, in fair order. Some of the passes are kept for those
-/// who use little, so that these need not even wait for a pass to come back.
-#[derive(Debug)]
-pub struct Gate {
-    state: Mutex<GateState>,
-}
-
-#[derive(Debug)]
-struct GateState {
-    line: Line<Waiting>,
-    passes: usize,
-    kept: usize,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    share: Arc<Share>,
-    is_modest: bool,
-    reply: oneshot::Sender<Pass>,
-}
-
-/// Leave to work. It counts until it is dropped; then its owner has paid for the time.
-#[derive(Debug)]
-pub struct Pass {
-    /// Whether its owner had used little lately, and should not be kept waiting.
-    pub is_modest: bool,
-    gate: Arc<Gate>,
-    share: Arc<Share>,
-    /// None while it is on its way to whoever waits.
-    began: Option<Instant>,
-}
-
-/// What work is taken to cost until it has been done, in microseconds.
-const GUESS: u64 = 500;
-
-/// Takes its owner out of the line, should they stop waiting.
-struct InLine<'g> {
-    gate: &'g Gate,
-    place: Place,
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        // Dropped outside of the lock.
-        let left = self.gate.state().line.leave(&self.place);
-        if let Some(waiting) = left {
-            waiting.share.settle(GUESS, 0);
-        }
-    }
-}
-
-impl Gate {
-    /// At most `passes` at the same time, of which `kept` are for those who use little.
-    pub fn new(passes: usize, kept: usize) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(GateState {
-                line: Line::default(),
-                passes,
-                kept,
-            }),
-        })
-    }
-
-    /// Waits for a turn.
-    pub async fn enter(self: &Arc<Self>, share: &Arc<Share>) -> Pass {
-        loop {
-            let (reply, answer) = oneshot::channel();
-            let waiting = Waiting {
-                share: share.clone(),
-                is_modest: share.is_modest(),
-                reply,
-            };
-            let place = self.state().line.join(share, GUESS, waiting);
-            let _in_line = InLine { gate: self, place };
-            self.let_in();
-            // A sender is dropped only by whoever stops waiting.
-            if let Ok(mut pass) = answer.await {
-                pass.began = Some(Instant::now());
-                return pass;
-            }
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands out the passes that there are.
-    fn let_in(self: &Arc<Self>) {
-        while let Some(waiting) = self.admit() {
-            let pass = Pass {
-                is_modest: waiting.is_modest,
-                gate: self.clone(),
-                share: waiting.share,
-                began: None,
-            };
-            // Whoever left at this moment gives it back by not taking it.
-            drop(waiting.reply.send(pass));
-        }
-    }
-
-    fn admit(&self) -> Option<Waiting> {
-        let mut state = self.state();
-        let next = match state.passes {
-            0 => None,
-            passes if passes <= state.kept => state.line.take_modest(),
-            _ => state.line.take(),
-        };
-        state.passes -= usize::from(next.is_some());
-        next
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.share.settle(GUESS, micros);
-        self.gate.state().passes += 1;
-        self.gate.let_in();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     /// Somebody who has used more than is modest.
-    fn greedy() -> Arc<Share> {
+    pub(super) fn greedy() -> Arc<Share> {
         let share = Share::default();
         let much = Duration::from_secs(100);
         share.used().lately.add(much, Instant::now(), &MODEST);
@@ -288,34 +174,36 @@ mod tests {
     }
 
     /// Somebody who has been here for a while and used little.
-    fn modest() -> Arc<Share> {
+    pub(super) fn modest() -> Arc<Share> {
         let share = Share::default();
         share.used().lately.take_back(MODEST.burst);
         Arc::new(share)
     }
 
     fn taken<T>(line: &mut Line<T>, count: usize) -> Vec<T> {
-        std::iter::from_fn(|| line.take()).take(count).collect()
+        std::iter::from_fn(|| Some(line.take()?.0))
+            .take(count)
+            .collect()
     }
 
     #[test]
     fn r_fair_1_whoever_uses_little_goes_before_a_flood() {
         let mut line = Line::default();
         let (flood, modest) = (greedy(), modest());
-        line.join(&modest, 10, "modest");
-        assert_eq!(line.take(), Some("modest"));
+        line.join(&modest, 10, true, "modest");
+        assert_eq!(line.take().map(|(who, _)| who), Some("modest"));
         for _ in 0..1_000 {
-            line.join(&flood, 10, "flood");
+            line.join(&flood, 10, true, "flood");
         }
         assert_eq!(taken(&mut line, 100), ["flood"; 100]);
-        line.join(&modest, 10, "modest");
-        line.join(&modest, 10, "modest");
+        line.join(&modest, 10, true, "modest");
+        line.join(&modest, 10, true, "modest");
         assert_eq!(taken(&mut line, 3), ["modest", "modest", "flood"]);
         // A flood of its own makes it one of them.
-        for _ in 0..1_500 {
-            line.join(&modest, 10, "flood too");
+        for _ in 0..3_000 {
+            line.join(&modest, 10, true, "flood too");
         }
-        assert!((900..1_100).contains(&line.modest.len()));
+        assert!((1_900..2_100).contains(&line.modest.len()));
         let first = taken(&mut line, 1_000);
         let count = first.iter().filter(|who| **who == "flood").count();
         assert!((450..550).contains(&count), "{count}");
@@ -326,8 +214,8 @@ mod tests {
         let mut line = Line::default();
         let (cheap, dear) = (greedy(), greedy());
         for at in 0..1_000 {
-            line.join(&cheap, 1, ("cheap", at));
-            line.join(&dear, 10, ("dear", at));
+            line.join(&cheap, 1, true, ("cheap", at));
+            line.join(&dear, 10, true, ("dear", at));
         }
         let taken = taken(&mut line, 550);
         let of = |name: &str| -> Vec<i32> {
@@ -344,10 +232,10 @@ mod tests {
         let mut line = Line::default();
         let (early, late) = (greedy(), greedy());
         for at in 0..1_000 {
-            line.join(&early, 10, ("early", at));
+            line.join(&early, 10, true, ("early", at));
         }
         assert_eq!(taken(&mut line, 500).last(), Some(&("early", 499)));
-        line.join(&late, 10, ("late", 0));
+        line.join(&late, 10, true, ("late", 0));
         assert!(taken(&mut line, 2).contains(&("late", 0)));
     }
 
@@ -356,15 +244,15 @@ mod tests {
         const COST: u64 = 1_000;
         let mut line = Line::default();
         let (rested, flood, new) = (greedy(), greedy(), greedy());
-        line.join(&rested, COST, "rested");
-        assert_eq!(line.take(), Some("rested"));
+        line.join(&rested, COST, true, "rested");
+        assert_eq!(line.take().map(|(who, _)| who), Some("rested"));
         for _ in 0..400 {
-            line.join(&flood, COST, "flood");
+            line.join(&flood, COST, true, "flood");
         }
         assert_eq!(taken(&mut line, 100), ["flood"; 100]);
         for _ in 0..400 {
-            line.join(&rested, COST, "rested");
-            line.join(&new, COST, "new");
+            line.join(&rested, COST, true, "rested");
+            line.join(&new, COST, true, "new");
         }
         let first = taken(&mut line, 80);
         let count = |name: &str| first.iter().filter(|who| **who == name).count();
@@ -376,52 +264,5 @@ mod tests {
         );
         assert!((15..25).contains(&count("new")), "{first:?}");
         assert!((15..25).contains(&count("flood")), "{first:?}");
-    }
-
-    #[tokio::test]
-    async fn r_fair_2_a_pass_is_paid_by_the_time_it_was_held() {
-        let gate = Gate::new(2, 1);
-        let share = greedy();
-        let mut pass = gate.enter(&share).await;
-        let before = share.used().paid.unwrap();
-        pass.began = Instant::now().checked_sub(Duration::from_millis(50));
-        drop(pass);
-        let after = share.used().paid.unwrap();
-        assert!(after >= before + 50_000 - GUESS, "{before} {after}");
-        // Whoever was quicker than was guessed is given the rest back.
-        let mut pass = gate.enter(&share).await;
-        let before = share.used().paid.unwrap();
-        pass.began = None;
-        drop(pass);
-        assert_eq!(share.used().paid, Some(before - GUESS));
-    }
-
-    #[tokio::test]
-    async fn r_fair_2_passes_come_back_and_some_are_kept_for_those_who_use_little() {
-        let gate = Gate::new(2, 1);
-        let (greedy, modest) = (greedy(), modest());
-        let pass = gate.enter(&greedy).await;
-        assert!(!pass.is_modest);
-        let mut second = std::pin::pin!(gate.enter(&greedy));
-        assert!(futures_util::poll!(&mut second).is_pending());
-        let mut quick = std::pin::pin!(gate.enter(&modest));
-        match futures_util::poll!(&mut quick) {
-            std::task::Poll::Ready(pass) => assert!(pass.is_modest),
-            std::task::Poll::Pending => panic!("a pass was kept"),
-        }
-        {
-            // Whoever stops waiting holds nothing up and pays nothing.
-            let paid = greedy.used().paid;
-            let mut third = std::pin::pin!(gate.enter(&greedy));
-            assert!(futures_util::poll!(&mut third).is_pending());
-            assert_eq!(gate.state().line.greedy.len(), 2);
-            assert!(greedy.used().paid > paid);
-        }
-        assert_eq!(gate.state().line.greedy.len(), 1);
-        drop(pass);
-        drop(second.await);
-        drop(gate.enter(&greedy).await);
-        assert_eq!(gate.state().passes, 2);
-        assert!(gate.state().line.take().is_none());
     }
 }
