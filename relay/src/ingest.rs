@@ -9,12 +9,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wire::{Event, EventId, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
 
 use crate::fanout::Fanout;
@@ -28,8 +27,9 @@ use crate::settings::{InForce, Settings};
 use crate::store::{StoreError, Writer};
 use crate::turns::{Line, Share};
 
-/// Events committed together at most.
-const BATCH: usize = 4_096;
+/// Checked events that wait for the writer at most, about. Beyond that the checkers wait: until they
+/// are checked, events wait in fair order, and afterwards all in one queue.
+const AHEAD: usize = 512;
 /// Events that a checker takes from the queue at once.
 const CHECK_BATCH: usize = 16;
 /// What a signature takes to check, in microseconds, and what each KiB of the event adds.
@@ -138,7 +138,7 @@ impl Ingest {
         on_death: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let (commands, inbox) = mpsc::channel();
+        let (commands, inbox) = mpsc::channel(AHEAD / CHECK_BATCH);
         let mut threads = Vec::new();
         let cores = thread::available_parallelism().map_or(2, usize::from);
         for _ in 0..cores {
@@ -155,7 +155,7 @@ impl Ingest {
                     // Together, so that the writer is woken once for them. Fails only while the
                     // relay stops; the events are then not acknowledged.
                     if !checked.is_empty() {
-                        let _ = commands.send(Command::Write(checked));
+                        let _ = commands.blocking_send(Command::Write(checked));
                     }
                 }
                 true
@@ -171,7 +171,7 @@ impl Ingest {
             // batches would stay small however much there is to do.
             lanes::step_between();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                write(writer, &live, &settings, &metrics, &inbox);
+                write(writer, &live, &settings, &metrics, inbox);
             }));
             if outcome.is_err() {
                 tracing::error!("the writer failed; the relay stops");
@@ -216,6 +216,7 @@ impl Ingest {
         commands
             .ok_or_else(gone)?
             .send(command(reply))
+            .await
             .map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -312,17 +313,17 @@ fn write(
     live: &Live,
     settings: &Settings,
     metrics: &Metrics,
-    inbox: &mpsc::Receiver<Command>,
+    mut inbox: mpsc::Receiver<Command>,
 ) {
     let mut in_force = settings.get();
     let clock = settings.clock();
-    while let Ok(first) = inbox.recv() {
+    while let Some(first) = inbox.blocking_recv() {
         let mut jobs = Vec::new();
         let mut senders = Vec::new();
         let mut maintain = None;
         let mut erase = Vec::new();
-        let commands = std::iter::once(first).chain(inbox.try_iter());
-        for command in commands.take(BATCH / CHECK_BATCH) {
+        let commands = std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok()));
+        for command in commands.take(AHEAD / CHECK_BATCH) {
             match command {
                 Command::Write(checked) => {
                     for checked in checked {
@@ -437,3 +438,6 @@ impl Queue {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
