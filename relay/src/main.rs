@@ -10,6 +10,11 @@ use clap::{Parser, Subcommand};
 
 use commands::{Failure, Word};
 
+/// The system's allocator keeps for each thread what that thread once needed: after a flood of every
+/// kind it held twice what the ledger allows.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Stores sealed messages and hands them to their recipients alone.
 #[derive(Debug, Parser)]
 #[command(name = "sotto-relay", disable_version_flag = true)]
