@@ -111,7 +111,9 @@ fn hangs(program: &Path, name: &str, input: &Path) -> Result<bool> {
     let mut command = command(program, &scratch);
     command
         .arg(input)
-        .args(["-timeout=600", "-artifact_prefix=/dev/null/"])
+        .arg("-timeout=600")
+        // libFuzzer does not begin without a folder.
+        .arg(format!("-artifact_prefix={}/", scratch.0.display()))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let ended = attend(&mut command, HANGING)?;
