@@ -1,5 +1,3 @@
-//! What waits where.
-
 use std::time::Duration;
 
 use secp256k1::{Keypair, SECP256K1, SecretKey};
