@@ -29,7 +29,7 @@ use crate::turns::{Line, Share};
 
 /// Checked events that wait for the writer at most, about. Beyond that the checkers wait: until they
 /// are checked, events wait in fair order, and afterwards all in one queue.
-const AHEAD: usize = 512;
+const AHEAD: usize = 1_024;
 /// Events that a checker takes from the queue at once.
 const CHECK_BATCH: usize = 16;
 /// What a signature takes to check, in microseconds, and what each KiB of the event adds.
