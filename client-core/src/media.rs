@@ -413,24 +413,25 @@ mod tests {
         assert!(!has(&clean, b"Exif"));
     }
 
+    fn png_chunk(kind: &[u8; 4], contents: &[u8]) -> Vec<u8> {
+        PngChunk::new(*kind, contents.to_vec().into())
+            .encoder()
+            .bytes()
+            .to_vec()
+    }
+
     #[test]
     fn png_keeps_pixels_only() {
-        let chunk = |kind: &[u8; 4], contents: &[u8]| {
-            PngChunk::new(*kind, contents.to_vec().into())
-                .encoder()
-                .bytes()
-                .to_vec()
-        };
         let png = [
             b"\x89PNG\r\n\x1a\n".to_vec(),
-            chunk(b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]),
-            chunk(b"eXIf", &exif(3)),
-            chunk(b"tEXt", SECRET),
-            chunk(b"iTXt", SECRET),
-            chunk(b"tIME", SECRET),
-            chunk(b"gAMA", &[0, 0, 1, 2]),
-            chunk(b"IDAT", b"pixels"),
-            chunk(b"IEND", b""),
+            png_chunk(b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]),
+            png_chunk(b"eXIf", &exif(3)),
+            png_chunk(b"tEXt", SECRET),
+            png_chunk(b"iTXt", SECRET),
+            png_chunk(b"tIME", SECRET),
+            png_chunk(b"gAMA", &[0, 0, 1, 2]),
+            png_chunk(b"IDAT", b"pixels"),
+            png_chunk(b"IEND", b""),
             SECRET.to_vec(),
         ]
         .concat();
@@ -444,16 +445,10 @@ mod tests {
 
     #[test]
     fn a_png_without_a_header_is_damaged_whatever_it_says_of_its_orientation() {
-        let chunk = |kind: &[u8; 4], contents: &[u8]| {
-            PngChunk::new(*kind, contents.to_vec().into())
-                .encoder()
-                .bytes()
-                .to_vec()
-        };
         let png = [
             b"\x89PNG\r\n\x1a\n".to_vec(),
-            chunk(b"eXIf", &exif(3)),
-            chunk(b"IEND", b""),
+            png_chunk(b"eXIf", &exif(3)),
+            png_chunk(b"IEND", b""),
         ]
         .concat();
         assert_eq!(strip(Kind::Png, png), Err(Unreadable));
