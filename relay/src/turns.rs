@@ -7,9 +7,8 @@
 //! for, each connection gets an even share, and whoever asks for less waits for nobody; where nobody
 //! else wants anything, one gets everything.
 //!
-//! An even share is little where hundreds ask for all they can get. So short work of those who have
-//! used little lately goes before, whatever their share, and a [`Gate`] keeps some of its passes for
-//! it.
+//! An even share is little where hundreds ask for all they can get. So a [`Gate`] keeps some of its
+//! passes for short work of those who have used little lately, whatever their share.
 
 mod gate;
 
@@ -105,7 +104,7 @@ impl<T> Default for Line<T> {
 
 impl<T> Line<T> {
     /// Adds work that takes about `cost` microseconds and is paid from `share`. Only work that
-    /// `is_short` goes before that of a flood.
+    /// `is_short` may count as modest ([`Line::take_modest`]).
     pub fn join(&mut self, share: &Share, cost: u64, is_short: bool, work: T) -> Place {
         let mut used = share.used();
         let start = match used.paid {
