@@ -84,7 +84,7 @@ pub fn run(folders: &Folders, program: &Path, name: &str, budget: Duration) -> R
             // A pause of the whole machine looks like an input that hangs.
             Some(file) if file.starts_with("timeout-") => {
                 let file = findings.join(file);
-                if hangs(program, name, &file)? {
+                if hangs(program, name, &file, HANGING)? {
                     outcome.finding = Some(file);
                     break;
                 }
@@ -105,8 +105,8 @@ pub fn run(folders: &Folders, program: &Path, name: &str, budget: Duration) -> R
     Ok(outcome)
 }
 
-/// Whether an input takes longer than any may by the processor's clock, or for ever.
-fn hangs(program: &Path, name: &str, input: &Path) -> Result<bool> {
+/// Whether an input takes more than `limit` by the processor's clock, or breaks a property besides.
+fn hangs(program: &Path, name: &str, input: &Path, limit: Duration) -> Result<bool> {
     let scratch = Scratch::new(name)?;
     let mut command = command(program, &scratch);
     command
@@ -116,7 +116,7 @@ fn hangs(program: &Path, name: &str, input: &Path) -> Result<bool> {
         .arg(format!("-artifact_prefix={}/", scratch.0.display()))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let ended = attend(&mut command, HANGING)?;
+    let ended = attend(&mut command, limit)?;
     Ok(ended.is_spent || !ended.is_success)
 }
 
@@ -232,5 +232,32 @@ mod tests {
         assert!(ended.is_spent && ended.is_success && ended.used >= budget);
         let ended = attend(Command::new("sleep").arg("0.5"), budget).unwrap();
         assert!(!ended.is_spent && ended.is_success && ended.used < budget);
+    }
+
+    /// What [`hangs`] relies on in a libFuzzer program: it begins with a folder, and ends when told.
+    const LIKE_LIBFUZZER: &str = r#"
+for argument; do
+    case $argument in
+        -artifact_prefix=*) [ -d "${argument#*=}" ] || exit 1 ;;
+    esac
+done
+trap 'exit 0' USR1
+"#;
+
+    #[test]
+    fn an_input_hangs_by_what_it_uses_and_not_by_how_long_the_machine_was_away() {
+        let folder = Scratch::new("of-a-test").unwrap();
+        // The shell is the program, and what it reads the input.
+        let hangs = |script: &str| {
+            let input = folder.0.join("input");
+            fs::write(&input, [LIKE_LIBFUZZER, script].concat()).unwrap();
+            let limit = Duration::from_millis(200);
+            hangs(Path::new("sh"), "hangs", &input, limit).unwrap()
+        };
+        assert!(hangs("while :; do :; done"));
+        assert!(hangs("exit 77"));
+        assert!(!hangs("exit 0"));
+        // Away for longer than it may use.
+        assert!(!hangs("(sleep 0.5; kill -CONT $$) & kill -STOP $$; exit 0"));
     }
 }
