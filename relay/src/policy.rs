@@ -243,7 +243,9 @@ pub fn judge(
     }
 }
 
-/// What an operator's choice may forbid, and no deletion is subject to.
+/// What an operator's choice may forbid, but to take away one's own. Kinds and work play no part for
+/// deletions at all: one that is refused because its target is not here yet (R-DEL-2), or not any
+/// more where it is imported, would let the target come back.
 fn may_write(
     event: &Event,
     auth: &[PublicKey],
@@ -257,7 +259,8 @@ fn may_write(
     if recipient.is_some_and(|key| roster.is_banned(&key)) {
         return Err(Refusal::BannedRecipient);
     }
-    if !roster.takes_kind(event.kind(), rules.kinds.as_ref()) {
+    let is_deletion = event.kind() == kinds::DELETION;
+    if !is_deletion && !roster.takes_kind(event.kind(), rules.kinds.as_ref()) {
         return Err(Refusal::KindNotTaken);
     }
     let lists = |key: &PublicKey| rules.writers.lists(key) || roster.is_member(key);
@@ -278,6 +281,7 @@ fn may_write(
         },
     }
     match rules.work {
+        _ if is_deletion => Ok(()),
         Some(work) if work.of == WorkOf::Everything => work.check(event),
         Some(work) if recipient.is_some() && auth.is_empty() => work.check(event),
         _ => Ok(()),

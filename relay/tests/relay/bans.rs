@@ -184,10 +184,14 @@ async fn r_ban_4_kinds_are_allowed_and_disallowed_beside_the_configuration() {
     change(&relay, folder.path(), |roster| {
         roster.allow_kind(7);
         roster.disallow_kind(1);
+        roster.disallow_kind(5);
     })
     .await;
     client.put(&of(7)).await;
     refused(&mut client, &of(1), "blocked:").await;
+    // Nor does it keep anybody from taking back what they wrote, be it here or not.
+    client.put(&person(1).deletion(&of(7))).await;
+    client.put(&person(1).deletion(&of(1))).await;
     relay.stop().await.unwrap();
 
     // To allow a kind never makes an open relay take less.

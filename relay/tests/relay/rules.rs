@@ -246,6 +246,22 @@ async fn r_kind_4_other_kinds_than_the_configured_are_refused_and_deletions_are_
     client.put(&person(9).deletion(&wrap)).await;
     let vanish = person(9).sign(62, now(), &[&["relay", "ALL_RELAYS"]], "");
     client.put(&vanish).await;
+    // What they name need not be here.
+    let late = person(8).wrap(&to, "late");
+    client.put(&person(8).deletion(&late)).await;
+    refused(&mut client, &late, "blocked: the event was deleted").await;
+    client
+        .put(&person(8).deletion(&person(8).note("of a kind that was taken once")))
+        .await;
+    relay.stop().await.unwrap();
+
+    // Who may not write here hears that, and nothing of kinds.
+    let mut config = members_only(&[&to]);
+    config.rules.kinds = Some(BTreeSet::from([1059]));
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let early = person(8).deletion(&late);
+    refused(&mut client, &early, "auth-required:").await;
     relay.stop().await.unwrap();
 }
 
@@ -288,6 +304,9 @@ async fn r_pow_1_work_is_asked_of_anonymous_wraps_or_of_everything() {
         client.put(&busy).await;
         // Taking back costs nothing.
         client.put(&sender.deletion(&busy)).await;
+        let late = mined(&person(8), 1059, tags, 6, "6");
+        client.put(&person(8).deletion(&late)).await;
+        refused(&mut client, &late, "blocked: the event was deleted").await;
         // Other kinds, and whoever has proved a key.
         let is_all = of == WorkOf::Everything;
         let note = mined(&sender, 1, &[], 0, "0");

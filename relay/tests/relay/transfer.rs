@@ -116,6 +116,30 @@ async fn r_prog_6_export_and_import_carry_every_event_over() {
     relay.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn r_prog_6_what_was_deleted_stays_away_after_an_import_whatever_kinds_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = IndexEngine::Runs;
+    let kinds = "policy.kinds = [1]\npolicy.pow_bits = 1\npolicy.pow_of = \"everything\"";
+    let old = Folder::new(folder.path(), "old", engine);
+    let new = Folder::with(folder.path(), "new", engine, kinds);
+    let note = person(1).note("to be deleted");
+    let relay = start(files::config(&old.data, engine)).await;
+    let mut client = Client::connect(&relay.url()).await;
+    client.put(&note).await;
+    client.put(&person(1).deletion(&note)).await;
+    relay.stop().await.unwrap();
+    let (told, _) = new.import(&joined(&old.exported()), 0);
+    assert_eq!((&told["stored"], &told["refused"]), (&1.into(), &0.into()));
+    // And it is exported from there again.
+    assert_eq!(new.exported(), old.exported());
+    let relay = start(files::config(&new.data, engine)).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let answer = client.publish(&note).await;
+    assert_eq!(answer, (false, "blocked: the event was deleted".to_owned()));
+    relay.stop().await.unwrap();
+}
+
 /// Events of every shape that a store keeps, and what takes some of them away.
 fn shapes() -> (Vec<Event>, Vec<Event>) {
     let (alice, to) = (person(1), person(2));
