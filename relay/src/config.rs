@@ -27,7 +27,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where events are kept.
     pub storage: Storage,
-    /// URLs that this relay goes by, besides the loopback names with the port it listens on.
+    /// The URLs that the operator names; see [`Config::public_urls`].
     pub urls: Vec<RelayUrl>,
     /// Whose word about their clients' addresses is taken.
     pub trusted_proxies: TrustedProxies,
@@ -229,6 +229,23 @@ impl Config {
 }
 
 impl Config {
+    /// The URLs that this relay goes by, besides the loopback names with the port it listens on:
+    /// those that the operator names, and those of the names that it fetches a certificate for,
+    /// each once.
+    pub fn public_urls(&self) -> Vec<RelayUrl> {
+        let mut urls = self.urls.clone();
+        if let Tls::Acme(acme) = &self.tls {
+            // An authority checks a name on port 443, which is that of wss:// too.
+            let names = acme.domains.iter().map(|name| format!("wss://{name}"));
+            for url in names.filter_map(|url| RelayUrl::parse(&url).ok()) {
+                if !urls.contains(&url) {
+                    urls.push(url);
+                }
+            }
+        }
+        urls
+    }
+
     /// Takes what cannot change while a relay runs from the `running` configuration; the names
     /// of the settings that differed.
     pub(crate) fn keep_fixed(&mut self, running: &Self) -> Vec<&'static str> {

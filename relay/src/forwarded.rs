@@ -35,6 +35,11 @@ impl TrustedProxies {
             .map(Self)
     }
 
+    /// Whether nobody is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `ip` is one of them.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

@@ -27,6 +27,7 @@ pub mod acme;
 pub mod addresses;
 pub mod admission;
 pub mod budget;
+mod concerns;
 pub mod config;
 pub mod connection;
 pub mod count;

@@ -62,7 +62,7 @@ impl ModelRelay {
             rules: config.rules.clone(),
             roster: Roster::default(),
             limits: config.limits.clone(),
-            own: OwnUrls::new(&config.urls, port),
+            own: OwnUrls::new(&config.public_urls(), port),
             fanout: Fanout::default(),
             sessions: BTreeMap::new(),
             rng,

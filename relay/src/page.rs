@@ -100,29 +100,41 @@ fn connecting(html: &mut String, in_force: &InForce, headers: &HeaderMap) {
             escaped(url.as_str())
         );
     }
-    let first = urls.first().map_or("wss://…", RelayUrl::as_str);
+    html.push_str(
+        "<p>This is where a messenger picks up your mail; there is nothing to see in a browser.",
+    );
+    let Some(first) = urls.first() else {
+        html.push_str(
+            " Its operator has not named the address that apps use \
+             (<code>server.public_urls</code>), so none can be given here.</p>\n</section>\n",
+        );
+        return;
+    };
+    let first = escaped(first.as_str());
     let _ = write!(
         html,
-        "<p>This is where a messenger picks up your mail; there is nothing to see in a browser. \
-         Give the address above to your app as an inbox relay.</p>\n\
+        " Give the address above to your app as an inbox relay.</p>\n\
          <ul>\n<li>With Sotto: <code>sotto init --relay {first}</code></li>\n\
          <li>With another app for private messages (NIP-17): add it to your list of relays for \
          direct messages.</li>\n</ul>\n</section>\n",
-        first = escaped(first)
     );
 }
 
-/// What clients connect to: as configured, or as this very request did.
+/// What clients connect to: as configured, or as this very request did where a key can be proved
+/// for that address. No other is shown: whoever used it would be refused.
 fn addresses(in_force: &InForce, headers: &HeaderMap) -> Vec<RelayUrl> {
-    if !in_force.config.urls.is_empty() {
-        return in_force.config.urls.clone();
+    let urls = in_force.config.public_urls();
+    if !urls.is_empty() {
+        return urls;
     }
     let scheme = match in_force.config.tls {
         Tls::Off => "ws",
         Tls::Files { .. } | Tls::Acme(_) => "wss",
     };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    host.and_then(|host| RelayUrl::parse(&format!("{scheme}://{host}")).ok())
+    host.map(|host| format!("{scheme}://{host}"))
+        .filter(|url| in_force.own.contains(url))
+        .and_then(|url| RelayUrl::parse(&url).ok())
         .into_iter()
         .collect()
 }
@@ -372,16 +384,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_the_request_is_shown_only_if_it_is_one() {
+    fn r_url_1_a_name_in_the_request_is_shown_only_if_keys_can_be_proved_for_it() {
         let shown = |host: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, host.parse().unwrap());
             page(&in_force(Config::in_memory()), &headers)
         };
-        assert!(shown("relay.example:7447").contains("<code>ws://relay.example:7447"));
-        let html = shown("x\"><img src=y>");
-        assert!(!html.contains("<img"), "{html}");
-        assert!(!html.contains("class=\"address\""), "{html}");
+        assert!(shown("localhost:7447").contains("<code>ws://localhost:7447"));
+        for name in ["relay.example:7447", "localhost:7448", "x\"><img src=y>"] {
+            let html = shown(name);
+            assert!(!html.contains("<img"), "{html}");
+            assert!(!html.contains("class=\"address\""), "{html}");
+            assert!(!html.contains("sotto init"), "{html}");
+        }
     }
 
     #[test]

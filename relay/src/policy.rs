@@ -136,13 +136,13 @@ pub enum Verdict {
 pub struct OwnUrls(Vec<RelayUrl>);
 
 impl OwnUrls {
-    /// The configured URLs and the loopback names with `port`, with TLS or without.
-    pub fn new(configured: &[RelayUrl], port: u16) -> Self {
+    /// The relay's public URLs and the loopback names with `port`, with TLS or without.
+    pub fn new(public: &[RelayUrl], port: u16) -> Self {
         let loopback = ["127.0.0.1", "localhost", "[::1]"]
             .into_iter()
             .flat_map(|host| ["ws", "wss"].map(|scheme| format!("{scheme}://{host}:{port}")))
             .filter_map(|url| RelayUrl::parse(&url).ok());
-        Self(configured.iter().cloned().chain(loopback).collect())
+        Self(public.iter().cloned().chain(loopback).collect())
     }
 
     /// Whether one of them has this path; `/` is always one.

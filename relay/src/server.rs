@@ -30,7 +30,7 @@ use crate::store::recovery::{self, DiskOptions};
 use crate::store::{EventStore, Opened, StoreError};
 use crate::tls::{Certificate, Certificates, TlsError};
 use crate::turns::Gate;
-use crate::{enforcement, exposition, listener, retention, summary};
+use crate::{concerns, enforcement, exposition, listener, retention, summary};
 
 /// KiB of events being checked or written, all connections together.
 const IN_FLIGHT_KIB: usize = 64 * 1024;
@@ -275,6 +275,15 @@ impl Relay {
     /// What cannot be promised on this machine's file system, and what was mended at the start.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What is in force at the moment and cannot go well: no address for clients, a certificate
+    /// that has expired or soon will. Another configuration changes it.
+    pub fn concerns(&self) -> Vec<String> {
+        let in_force = self.settings.get();
+        let now = in_force.config.clock.now();
+        let certificate = self.certificates.validity();
+        concerns::concerns(&in_force, self.address.ip(), certificate, now)
     }
 
     /// Puts another configuration in force: rules, limits and what the relay says of itself hold

@@ -77,7 +77,7 @@ impl Settings {
 impl InForce {
     pub(crate) fn new(config: Config, port: u16, roster: Arc<Roster>) -> Self {
         Self {
-            own: OwnUrls::new(&config.urls, port),
+            own: OwnUrls::new(&config.public_urls(), port),
             config,
             roster,
         }
@@ -102,5 +102,45 @@ impl InForce {
             description: self.roster.description().unwrap_or(description).to_owned(),
             ..self.config.about.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acme::Acme;
+    use crate::config::Tls;
+
+    #[test]
+    fn r_url_1_the_names_of_a_fetched_certificate_are_the_relays_own() {
+        let mut config = Config::in_memory();
+        config.urls = vec!["wss://relay.example/inbox".parse().unwrap()];
+        config.tls = Tls::Acme(Acme {
+            domains: vec!["relay.example".to_owned(), "Mail.example".to_owned()],
+            contact: String::new(),
+            directory: "https://authority.example".to_owned(),
+            roots: None,
+        });
+        let in_force = InForce::new(config, 7447, Arc::default());
+        for url in [
+            "wss://relay.example/inbox",
+            "wss://relay.example",
+            "wss://relay.example:443/",
+            "wss://mail.example",
+            "wss://localhost:7447",
+        ] {
+            assert!(in_force.own.contains(url), "{url}");
+        }
+        for url in ["ws://relay.example", "wss://other.example"] {
+            assert!(!in_force.own.contains(url), "{url}");
+        }
+        let told: Vec<_> = in_force.config.public_urls();
+        let told: Vec<_> = told.iter().map(|url| url.as_str()).collect();
+        let wanted = [
+            "wss://relay.example/inbox",
+            "wss://relay.example",
+            "wss://mail.example",
+        ];
+        assert_eq!(told, wanted);
     }
 }

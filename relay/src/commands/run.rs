@@ -32,7 +32,7 @@ pub fn run(
             failure
         })?;
         let relay = Relay::start(listener, config).await?;
-        for warning in relay.warnings() {
+        for warning in relay.warnings().iter().chain(&relay.concerns()) {
             say.warn(warning);
         }
         let url = relay.url();
@@ -70,6 +70,9 @@ fn reload(say: &Say, relay: &Relay, read: Result<Config, Failure>) {
         Ok(fixed) => {
             for name in fixed {
                 say.warn(&format!("{name} has changed, which takes a restart"));
+            }
+            for concern in relay.concerns() {
+                say.warn(&concern);
             }
             tracing::info!("the configuration was reloaded");
         }

@@ -204,9 +204,8 @@ fn invite(say: &Say, place: Place, uses: u32, expires: Duration) -> Result<(), F
     let now = config.clock.now();
     let expires_at = now.saturating_add(expires.as_secs().max(1));
     written(file.change(|roster| roster.invite(&code, uses, Some(expires_at), now))?)?;
-    let link = config.urls.first().map(|url| {
+    let link = config.public_urls().into_iter().next().map(|url| {
         let code = Some(code.clone());
-        let url = url.clone();
         NamedRelay { url, code }.expose()
     });
     let object = json!({

@@ -50,8 +50,9 @@ section! {
         listen: String = "127.0.0.1:7447".to_owned(),
         /// The folder that holds the events; empty: the platform's data folder.
         data: String = String::new(),
-        /// The URLs that clients use, for example ["wss://relay.example"]. Only these, and the
-        /// loopback names with the port above, are accepted in AUTH (NIP-42) and vanish requests (NIP-62).
+        /// The URLs that clients use, for example ["wss://relay.example"]. Only these, wss:// with
+        /// each name of [acme] domains, and the loopback names with the port above are accepted in
+        /// AUTH (NIP-42) and vanish requests (NIP-62).
         public_urls: Vec<String> = Vec::new(),
         /// Reverse proxies whose X-Forwarded-For is believed: addresses or ranges, for example
         /// ["127.0.0.1", "::1"]. Per-address limits then hold for the clients behind them.

@@ -115,9 +115,14 @@ impl Drop for Operated {
 
 /// A plain GET; head and body.
 pub async fn get(address: &str, path: &str, headers: &str) -> (String, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}");
+    ask(address, &request).await
+}
+
+/// Any request, its lines so far; head and body of the answer.
+pub async fn ask(address: &str, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
+    let request = format!("{request}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -377,6 +382,37 @@ async fn r_log_1_the_log_names_no_key_id_or_address_however_much_it_says() {
     ] {
         assert!(log.contains(told), "no {told} in {log}");
     }
+}
+
+#[tokio::test]
+async fn r_warn_1_a_relay_without_an_address_for_its_clients_says_so_at_start_and_reload() {
+    // A proxy has clients, on whatever address the relay listens.
+    let proxied = "server.trusted_proxies = [\"192.0.2.1\"]";
+    let mut program = Operated::start(proxied);
+    let line = program.logged("server.public_urls");
+    let warning: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(warning["schema"], "sotto.warning/1");
+    program.reload(&format!(
+        "{proxied}\nserver.public_urls = [\"wss://relay.example\"]"
+    ));
+    program.logged("the configuration was reloaded");
+    let warnings = |log: &[String]| {
+        let is_about = |line: &&String| line.contains("server.public_urls");
+        log.iter().filter(is_about).count()
+    };
+    assert_eq!(warnings(&program.log), 1, "{:#?}", program.log);
+    program.reload(proxied);
+    program.logged("server.public_urls");
+    program.stop();
+
+    let everywhere = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let relay = sotto_relay::Relay::start(everywhere, Config::in_memory());
+    let relay = relay.await.unwrap();
+    assert_eq!(warnings(&relay.concerns()), 1);
+    relay.stop().await.unwrap();
+    let relay = start(Config::in_memory()).await;
+    assert_eq!(relay.concerns(), [""; 0]);
+    relay.stop().await.unwrap();
 }
 
 #[tokio::test]

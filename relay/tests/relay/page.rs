@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use sotto_relay::Config;
 use wire::RelayUrl;
 
-use crate::operator::get;
+use crate::operator::{ask, get};
 use crate::support::{person, start};
 
 fn described() -> Config {
@@ -86,6 +86,25 @@ async fn r_page_2_the_page_runs_and_loads_nothing() {
         "referrer-policy: no-referrer",
     ] {
         assert!(head.lines().any(|found| found == line), "{line} in {head}");
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_url_1_no_address_is_shown_for_which_a_proof_would_be_refused() {
+    let everywhere = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let relay = sotto_relay::Relay::start(everywhere, Config::in_memory());
+    let relay = relay.await.unwrap();
+    let address = format!("127.0.0.1:{}", relay.port());
+    let other = format!("Host: 192.0.2.2:{}\r\n", relay.port());
+    for (headers, is_shown) in [("", true), (other.as_str(), false)] {
+        let (_, html) = match headers {
+            "" => get(&address, "/", "").await,
+            host => ask(&address, &format!("GET / HTTP/1.1\r\n{host}")).await,
+        };
+        assert_eq!(html.contains("class=\"address\""), is_shown, "{html}");
+        assert_eq!(html.contains("sotto init"), is_shown, "{html}");
+        assert_eq!(html.contains("server.public_urls"), !is_shown, "{html}");
     }
     relay.stop().await.unwrap();
 }

@@ -154,6 +154,22 @@ fn r_prog_5_the_example_configuration_is_accepted() {
     assert_eq!(object["schema"], "sotto.version/1");
 }
 
+#[test]
+fn r_url_1_an_invite_names_the_host_that_a_certificate_is_fetched_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    let acme = "policy.write = \"members\"\n[acme]\nagree_to_terms = true\n\
+                domains = [\"relay.example\"]\n";
+    std::fs::write(&config, acme).unwrap();
+    let data = folder.path().join("data");
+    let place = ["--config", text(&config), "--data", text(&data)];
+    let output = run(&[&["--json", "user", "invite"], &place[..]].concat());
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let link = object["link"].as_str().unwrap();
+    assert!(link.starts_with("wss://relay.example#join1"), "{object}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
 /// Its command line is run as it stands, but for the places; systemd's own opinion is asked where
 /// it is installed.
 #[test]

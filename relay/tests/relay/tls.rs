@@ -192,6 +192,38 @@ async fn r_tls_2_a_reload_shows_the_new_certificate_and_a_broken_one_changes_not
 }
 
 #[tokio::test]
+async fn r_warn_2_a_certificate_that_has_expired_or_soon_will_is_warned_of() {
+    let authority = Authority::new();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let hour = Duration::from_secs(3_600);
+    let today = epoch + Duration::from_secs(now());
+    let until = |end| {
+        authority.issue_for(&["localhost"], |params| params.not_after = end);
+    };
+    let path = |name| authority.path(name).to_str().unwrap().to_owned();
+    let text = format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"",
+        path("chain.pem"),
+        path("key.pem")
+    );
+    until(today - hour);
+    let mut program = Operated::start(&text);
+    let line = program.logged("has expired");
+    assert!(line.contains("sotto.warning/1"), "{line}");
+    until(today + 49 * hour);
+    program.reload(&text);
+    program.logged("expires in 2 days");
+    until(today + 30 * 24 * hour);
+    program.reload(&text);
+    program.stop();
+    let said = program
+        .log
+        .iter()
+        .filter(|line| line.contains("certificate"));
+    assert_eq!(said.count(), 2, "{:#?}", program.log);
+}
+
+#[tokio::test]
 async fn r_tls_3_a_handshake_has_as_much_time_as_a_request() {
     let authority = Authority::new();
     authority.issue();

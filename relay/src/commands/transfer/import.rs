@@ -38,7 +38,7 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
         ..config.rules
     };
     let mut source = source(file)?;
-    let own = OwnUrls::new(&config.urls, config.listen.port());
+    let own = OwnUrls::new(&config.public_urls(), config.listen.port());
     let mut opened = open(say, &config)?;
     let roster = server::open_roster(&config)?.get();
     let law = Law {
