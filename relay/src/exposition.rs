@@ -94,7 +94,7 @@ fn text(shared: &Shared) -> Result<String, StoreError> {
     text.metrics(&shared.metrics);
     if let Some(validity) = shared.certificates.validity() {
         text.gauge(
-            "certificate_expires_seconds",
+            "certificate_expiry_timestamp_seconds",
             "When the TLS certificate runs out, Unix time.",
             validity.until,
         );
