@@ -18,7 +18,7 @@ use crate::roster::Roster;
 
 pub use refusal::Refusal;
 pub use wish::Wish;
-pub use work::{Work, WorkOf};
+pub use work::{Work, WorkOf, difficulty};
 
 /// How far the clock of an AUTH event may be off, in seconds (NIP-42: about 10 minutes).
 const AUTH_WINDOW_SECONDS: u64 = 600;

@@ -17,6 +17,10 @@ pub struct Stated {
     nips: Vec<u64>,
     /// The largest content of an event, where all the limits that clients need are stated.
     content: Option<u64>,
+    /// The largest message.
+    message: Option<u64>,
+    /// Bits of work that a wrap of somebody unknown has to show.
+    work: u64,
 }
 
 /// Why a limit cannot be tried.
@@ -35,14 +39,31 @@ impl Stated {
     pub fn decode(json: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(json).ok()?;
         let limit = |name: &str| document.get("limitation")?.get(name)?.as_u64();
-        let others = limit("max_message_length").and(limit("max_subscriptions"));
+        let message = limit("max_message_length");
+        let others = message.and(limit("max_subscriptions"));
+        let of_all = limit("min_pow_difficulty");
+        let of_wraps = limit("anonymous_wrap_pow_difficulty");
         let nips = document.get("supported_nips").and_then(Value::as_array);
         Some(Self {
             nips: nips
                 .map(|list| list.iter().filter_map(Value::as_u64).collect())
                 .unwrap_or_default(),
             content: limit("max_content_length").filter(|_| others.is_some()),
+            message,
+            work: of_all.max(of_wraps).unwrap_or(0),
         })
+    }
+
+    /// Leading zero bits that the id of a wrap must have, where its sender proves no key: what is
+    /// asked of every event, or (our own field) of such wraps.
+    pub fn work(&self) -> u8 {
+        u8::try_from(self.work).unwrap_or(u8::MAX)
+    }
+
+    /// Whether a message with an event of so many bytes is larger than any that is read.
+    pub fn cuts_off(&self, event_bytes: usize) -> bool {
+        let bytes = u64::try_from(event_bytes).unwrap_or(u64::MAX);
+        self.message.is_some_and(|most| bytes > most)
     }
 
     /// The NIPs that private messages need and that are not listed.
@@ -96,6 +117,20 @@ mod tests {
         assert_eq!(huge.too_much(), Err(Untried::TooLarge(u64::MAX)));
         assert!(Stated::decode(b"<html>").is_none());
         assert_eq!(document("7").too_much(), Err(Untried::NotStated));
+        assert!(whole.cuts_off(10_000) && !whole.cuts_off(9_999));
+        assert!(!document("7").cuts_off(usize::MAX));
+    }
+
+    #[test]
+    fn the_work_of_a_wrap_is_what_is_asked_of_every_event_or_of_such() {
+        let work = |limitation: &str| {
+            let json = format!("{{\"limitation\": {limitation}}}");
+            Stated::decode(json.as_bytes()).unwrap().work()
+        };
+        assert_eq!(work("{}"), 0);
+        assert_eq!(work(r#"{"min_pow_difficulty": 8}"#), 8);
+        assert_eq!(work(r#"{"anonymous_wrap_pow_difficulty": 9}"#), 9);
+        assert_eq!(work(r#"{"min_pow_difficulty": 5000}"#), 255);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod peer;
 mod probes;
+mod remedy;
 mod target;
 
 use std::path::PathBuf;
@@ -11,15 +12,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wire::{InviteCode, NamedRelay, kinds};
+use wire::{InviteCode, NamedRelay, OkMessage, Reason, kinds};
 
-use self::peer::{Key, Peer, shown};
+use self::peer::{Key, NO_CHALLENGE, Peer};
 use self::probes::{Deleter, Found};
-use self::target::{Target, Trouble};
+use self::remedy::{remedy, shown};
+use self::target::{Target, Trouble, UNREACHABLE};
 use super::{Failure, Say, Word};
-
-/// What to do where no connection is made, for whatever reason.
-const UNREACHABLE: &str = "does it run, does the name lead to its machine, and is the port open?";
 
 /// Runs every check; 0 all well, 3 unreachable, 5 something failed.
 ///
@@ -100,7 +99,8 @@ impl Report {
         let first = Peer::connect(target).await.map_err(unreachable)?;
         report.add("reachable", Ok("a WebSocket opens".to_owned()));
         report.add("tls", probes::tls(target).await);
-        report.add("information", probes::information(target).await);
+        let stated = probes::document(target).await;
+        report.add("information", probes::information(&stated));
         report.add(
             "challenge",
             match first.challenge {
@@ -109,12 +109,16 @@ impl Report {
             },
         );
         drop(first);
+        match stated.as_ref().map_or(0, |stated| stated.work()) {
+            0 => {}
+            bits => report.add("work", target.do_work(bits)),
+        }
         if let Some(code) = code {
             report.add("join", join(target, &code).await);
         }
         report.add("auth_wall", probes::auth_wall(target).await);
         report.add("delivery", probes::delivery(target).await);
-        report.add("limits", probes::limits(target).await);
+        report.add("limits", probes::limits(target, &stated).await);
         report.add("window", probes::window(target).await);
         report.add("expiry", probes::expiry(target).await);
         for (name, by) in [
@@ -158,7 +162,7 @@ async fn join(target: &mut Target, code: &InviteCode) -> Found {
             target.member = Some(member);
             Ok("an invite makes its bearer a member".to_owned())
         }
-        Err(message) => Err(format!("the invite is refused: {}", shown(&message)).into()),
+        Err(message) => Err(wish_refused("the invite", &message)),
     }
 }
 
@@ -168,11 +172,24 @@ async fn leave(target: &mut Target) -> Found {
     let mut peer = Peer::connect_as(target, &member).await?;
     match peer.publish(&member.wish(kinds::LEAVE, None)).await? {
         Ok(()) => Ok("a member may leave".to_owned()),
-        Err(message) => Err(format!("leaving is refused: {}", shown(&message)).into()),
+        Err(message) => Err(wish_refused("leaving", &message)),
     }
 }
 
-/// What to do where a check fails: first for this relay, then for others.
+/// What the invite itself can be blamed for has the fix of its check.
+fn wish_refused(what: &str, message: &OkMessage) -> Trouble {
+    let fix = match message.reason {
+        Reason::RateLimited | Reason::Error => remedy(message),
+        _ => None,
+    };
+    Trouble {
+        fix,
+        ..format!("{what} is refused: {}", shown(message)).into()
+    }
+}
+
+/// What to do where a check fails and the failure itself tells nothing better: first for this
+/// relay, then for others.
 fn fix(name: &str) -> &'static str {
     match name {
         "tls" => {
@@ -181,7 +198,7 @@ fn fix(name: &str) -> &'static str {
         "information" => {
             "let the proxy pass the Accept header on, and run a relay that lists its NIPs (NIP-11)"
         }
-        "challenge" => "turn NIP-42 on; behind a proxy, pass messages on from the start",
+        "challenge" => NO_CHALLENGE,
         "join" => "make a new invite: `sotto-relay user invite --expires 1h`",
         "auth_wall" => {
             "guard kinds 4, 1059 and 21059: close subscriptions to them with auth-required until AUTH"

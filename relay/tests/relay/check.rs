@@ -10,10 +10,12 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sotto_relay::Config;
-use sotto_relay::policy::Writers;
+use sotto_relay::policy::{Work, WorkOf, Writers, difficulty};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use wire::{ClientFrame, Event, EventId, PublicKey, RelayFrame, kinds};
 
 use crate::crash::binary;
@@ -41,7 +43,21 @@ enum Fault {
     IgnoresRecipient,
     TakesDeletedAgain,
     NeverEnds,
+    DiskIsFull,
+    TakesNoWraps,
+    AsksWork,
+    AsksTooMuchWork,
+    HidesItsWork,
+    HasRates,
+    NeverAnswers,
+    HangsUp,
+    HangsUpOnLarge,
+    SaysNothingOfSize,
+    ComplainsOfSizeAloud,
 }
+
+/// More than the relay says it takes.
+const LARGE: usize = 5_000;
 
 /// A relay in memory, for one check.
 struct Faulty {
@@ -95,6 +111,18 @@ impl Faulty {
             let Message::Text(text) = message else {
                 continue;
             };
+            let is_event = text.starts_with("[\"EVENT\"");
+            if is_event && self.has(Fault::HangsUp) {
+                return;
+            }
+            if is_event && text.len() > LARGE && self.has(Fault::HangsUpOnLarge) {
+                let too_big = CloseFrame {
+                    code: CloseCode::Size,
+                    reason: "".into(),
+                };
+                let _ = socket.close(Some(too_big)).await;
+                return;
+            }
             let bytes = bytes::Bytes::copy_from_slice(text.as_bytes());
             for answer in self.answer(&mut auth, &bytes) {
                 let _ = socket.send(Message::text(answer)).await;
@@ -114,11 +142,27 @@ impl Faulty {
     }
 
     fn limitation(&self) -> Value {
-        json!({"max_content_length": 4_096, "max_message_length": 131_072, "max_subscriptions": 20})
+        let mut limits = json!({
+            "max_content_length": 4_096,
+            "max_message_length": 131_072,
+            "max_subscriptions": 20,
+        });
+        match self.fault {
+            Fault::AsksWork => limits["anonymous_wrap_pow_difficulty"] = json!(6),
+            Fault::AsksTooMuchWork => limits["min_pow_difficulty"] = json!(30),
+            _ => {}
+        }
+        limits
     }
 
     fn answer(&self, auth: &mut Vec<PublicKey>, bytes: &bytes::Bytes) -> Vec<String> {
         match ClientFrame::decode(bytes) {
+            Ok(ClientFrame::Event(_)) if self.has(Fault::NeverAnswers) => Vec::new(),
+            Ok(ClientFrame::Event(event))
+                if self.has(Fault::ComplainsOfSizeAloud) && event.json().len() > LARGE =>
+            {
+                vec![RelayFrame::notice("max event size exceeded")]
+            }
             Ok(ClientFrame::Event(event)) => {
                 let refusal = self.take(&event);
                 let text = refusal.unwrap_or_default();
@@ -172,12 +216,24 @@ impl Faulty {
         };
         let is_expired = event.expiration().is_some_and(|end| end <= now());
         let is_deleted = self.deleted.lock().unwrap().contains(&event.id());
+        let is_large = event.json().len() > LARGE;
+        let asked = match self.fault {
+            Fault::AsksWork | Fault::HidesItsWork => 6,
+            Fault::AsksTooMuchWork => 30,
+            _ => 0,
+        };
+        match self.fault {
+            Fault::DiskIsFull => return Some("error: the relay's disk is full"),
+            Fault::TakesNoWraps => return Some("blocked: this kind belongs elsewhere"),
+            Fault::HasRates => return Some("rate-limited: too many; again in 7 s"),
+            Fault::SaysNothingOfSize if is_large => return Some("invalid: no such event here"),
+            _ if !is_large && difficulty(&event.id()) < asked => {
+                return Some("pow: this is not enough");
+            }
+            _ => {}
+        }
         for (is_wrong, fault, why) in [
-            (
-                event.json().len() > 5_000,
-                Fault::TakesTooLarge,
-                "invalid: too large",
-            ),
+            (is_large, Fault::TakesTooLarge, "invalid: too large"),
             (at + past < now(), Fault::TakesOld, "invalid: too old"),
             (
                 at > now() + 900,
@@ -312,6 +368,119 @@ async fn r_prog_8_every_check_fails_where_its_rule_is_broken_and_tells_a_fix() {
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
+}
+
+#[tokio::test]
+async fn r_check_1_what_to_do_follows_from_the_failure_and_not_from_the_check() {
+    const TAKEN: [&str; 5] = [
+        "delivery",
+        "window",
+        "expiry",
+        "deletion_by_sender",
+        "deletion_by_recipient",
+    ];
+    // The fault, what each of the checks above tells to do, and what `limits` does; none: it
+    // passes.
+    let cases = [
+        (
+            Fault::DiskIsFull,
+            "free some space",
+            Some("free some space"),
+        ),
+        (Fault::TakesNoWraps, "policy.kinds", Some("policy.kinds")),
+        (Fault::HasRates, "wait as long as it says", Some("wait")),
+        (Fault::HidesItsWork, "min_pow_difficulty", None),
+        (Fault::AsksTooMuchWork, "pow_bits", None),
+        (Fault::NeverAnswers, "--timeout", Some("--timeout")),
+        (Fault::HangsUp, "restarted", Some("NIP-11")),
+    ];
+    let mut running = tokio::task::JoinSet::new();
+    for (fault, fix, of_limits) in cases {
+        running.spawn(async move {
+            let url = Faulty::start(fault).await;
+            let timeout = match fault {
+                Fault::NeverAnswers => "300ms",
+                _ => "30s",
+            };
+            let output = check(&[&url, "--timeout", timeout]).await;
+            let report = report(&output);
+            let failed = failed(&report);
+            for name in TAKEN {
+                assert!(failed.contains(&name), "{fault:?}: {report:#}");
+                let found = fix_of(&report, name);
+                assert!(found.contains(fix), "{fault:?} {name}: {found}");
+            }
+            let found = fix_of(&report, "limits");
+            match of_limits {
+                Some(fix) => assert!(found.contains(fix), "{fault:?}: {found}"),
+                None => assert_eq!(found, "", "{fault:?}"),
+            }
+            let is_too_much = fault == Fault::AsksTooMuchWork;
+            assert_eq!(failed.contains(&"work"), is_too_much, "{report:#}");
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r_check_2_the_work_that_the_document_asks_for_is_done() {
+    let url = Faulty::start(Fault::AsksWork).await;
+    let asked = report(&check(&[&url]).await);
+    assert_eq!(failed(&asked), [""; 0], "{asked:#}");
+    let has_work = |report: &Value| report.to_string().contains("6 bits of work");
+    assert!(has_work(&asked), "{asked:#}");
+    for of in [WorkOf::AnonymousWraps, WorkOf::Everything] {
+        let mut config = Config::in_memory();
+        config.rules.work = Some(Work { bits: 6, of });
+        let relay = start(config).await;
+        let output = check(&[&relay.url()]).await;
+        let report = report(&output);
+        assert_eq!(failed(&report), [""; 0], "{report:#}");
+        assert!(has_work(&report), "{report:#}");
+        assert_eq!(output.status.code(), Some(0));
+        relay.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r_check_3_a_limit_is_kept_only_where_the_refusal_is_about_the_size() {
+    for (fault, wanted) in [
+        (Fault::SaysNothingOfSize, &["limits"][..]),
+        (Fault::HangsUpOnLarge, &[]),
+        (Fault::ComplainsOfSizeAloud, &[]),
+    ] {
+        let url = Faulty::start(fault).await;
+        let timeout = match fault {
+            Fault::ComplainsOfSizeAloud => "500ms",
+            _ => "30s",
+        };
+        let report = report(&check(&[&url, "--timeout", timeout]).await);
+        assert_eq!(failed(&report), wanted, "{fault:?}: {report:#}");
+    }
+}
+
+#[tokio::test]
+async fn r_check_4_what_is_no_relay_is_told_in_words() {
+    let authority = Authority::new();
+    authority.issue();
+    let relay = start(with_files(&authority)).await;
+    let output = check(&[&format!("ws://localhost:{}", relay.port())]).await;
+    let found = error(&output);
+    assert_eq!(output.status.code(), Some(3), "{found}");
+    assert!(
+        found["hint"].as_str().unwrap().contains("wss://"),
+        "{found}"
+    );
+    assert!(!found["detail"].to_string().contains("httparse"), "{found}");
+    relay.stop().await.unwrap();
+    let relay = start(Config::in_memory()).await;
+    let output = check(&[&format!("{}/elsewhere", relay.url())]).await;
+    let found = error(&output);
+    assert!(found["detail"].as_str().unwrap().contains("404"), "{found}");
+    assert!(found["hint"].as_str().unwrap().contains("path"), "{found}");
+    relay.stop().await.unwrap();
 }
 
 #[tokio::test]

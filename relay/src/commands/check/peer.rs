@@ -8,22 +8,25 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use secp256k1::{Keypair, SECP256K1, SecretKey};
 use sotto_relay::config::Clock;
-use sotto_relay::stated;
+use sotto_relay::policy::difficulty;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
 use wire::{
-    ClientFrame, Event, EventDraft, Filter, OkMessage, PublicKey, Reason, RelayFrame, RelayUrl,
-    Signature, SubscriptionId, Tag, kinds,
+    ClientFrame, Event, EventDraft, Filter, OkMessage, PublicKey, RelayFrame, RelayUrl, Signature,
+    SubscriptionId, Tag, kinds,
 };
 
-use super::target::{Stream, Target, Trouble};
+use super::remedy::{refused, refused_to_answer, shown};
+use super::target::{Closed, Stream, Target, Trouble};
 
 /// Frames that are read for one answer: a relay that never comes to it is not heard for ever.
 const MOST_FRAMES: usize = 1_000;
 const FLOOD: &str = "the relay sends much else and does not answer";
-/// What to do where a wrap is refused because of whom it is for.
-const WALLED: &str = "if the relay takes wraps for its own users only, as it may: make an invite \
-                      (`sotto-relay user invite --expires 1h`) and check with 'URL#CODE'";
+const MUTE: &str = "its log says what keeps it; is another server's answer sent by a proxy?";
+/// What to do where no challenge comes.
+pub const NO_CHALLENGE: &str = "turn NIP-42 on; behind a proxy, pass messages on from the start";
 /// What to do where a proof is refused.
 const UNPROVEN: &str = "list this very URL in server.public_urls, and set the clock by NTP";
 
@@ -50,21 +53,40 @@ impl Key {
     }
 
     pub fn sign(&self, kind: u16, created_at: u64, tags: Vec<Tag>, content: &str) -> Event {
-        let draft = EventDraft {
+        self.complete(self.draft(kind, created_at, tags, content))
+    }
+
+    fn draft(&self, kind: u16, created_at: u64, tags: Vec<Tag>, content: &str) -> EventDraft {
+        EventDraft {
             pubkey: self.public(),
             created_at,
             kind,
             tags: tags.into_iter().collect(),
             content: content.to_owned(),
-        };
+        }
+    }
+
+    fn complete(&self, draft: EventDraft) -> Event {
         let sig = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &self.0);
         Event::from_signature(draft, Signature::from_bytes(sig.to_byte_array()))
     }
 
-    pub fn wrap(&self, to: &Self, created_at: u64, more: &[[&str; 2]]) -> Event {
+    /// A wrap that shows so many bits of work (NIP-13). Takes its time where they are many.
+    pub fn wrap(&self, to: &Self, created_at: u64, more: &[[&str; 2]], work: u8) -> Event {
         let mut tags = vec![Tag::new(["p".to_owned(), to.public().to_hex()])];
         tags.extend(more.iter().map(|tag| Tag::new(*tag)));
-        self.sign(kinds::WRAP, created_at, tags, "check")
+        if work == 0 {
+            return self.sign(kinds::WRAP, created_at, tags, "check");
+        }
+        let mut draft = self.draft(kinds::WRAP, created_at, Vec::new(), "check");
+        for nonce in 0_u64.. {
+            let nonce = Tag::new(["nonce".to_owned(), nonce.to_string(), work.to_string()]);
+            draft.tags = tags.iter().cloned().chain([nonce]).collect();
+            if difficulty(&draft.id()) >= u32::from(work) {
+                break;
+            }
+        }
+        self.complete(draft)
     }
 
     pub fn deletion(&self, of: &Event) -> Event {
@@ -88,6 +110,8 @@ pub struct Peer {
     socket: WebSocketStream<Box<dyn Stream>>,
     url: RelayUrl,
     pub challenge: Option<String>,
+    /// What the relay said last that is no answer.
+    pub notice: String,
     timeout: Duration,
 }
 
@@ -97,13 +121,14 @@ impl Peer {
         let open = async {
             let stream = target.dial().await?;
             let opened = tokio_tungstenite::client_async(url.as_str(), stream).await;
-            opened.map_err(|error| format!("{url}: no WebSocket: {error}").into())
+            opened.map_err(|error| no_websocket(url, &error))
         };
         let (socket, _) = target.within(open).await?;
         let mut peer = Self {
             socket,
             url: url.clone(),
             challenge: None,
+            notice: String::new(),
             timeout: target.timeout,
         };
         // A challenge comes at once or only when one is needed.
@@ -118,7 +143,9 @@ impl Peer {
 
     pub async fn connect_as(target: &Target, key: &Key) -> Result<Self, Trouble> {
         let mut peer = Self::connect(target).await?;
-        let challenge = peer.challenge.clone().ok_or("no AUTH challenge")?;
+        let challenge = peer.challenge.clone();
+        let challenge =
+            challenge.ok_or_else(|| Trouble::with_fix("no AUTH challenge", NO_CHALLENGE))?;
         let tags = vec![
             Tag::new(["relay", peer.url.as_str()]),
             Tag::new(["challenge", &challenge]),
@@ -133,7 +160,7 @@ impl Peer {
     }
 
     async fn send(&mut self, text: String) -> Result<(), Trouble> {
-        let lost = |_| Trouble::from("the connection was lost");
+        let lost = |_| Trouble::closed(Closed::Otherwise);
         self.socket.send(Message::text(text)).await.map_err(lost)
     }
 
@@ -145,7 +172,10 @@ impl Peer {
                         .map_err(|error| format!("the relay sent a bad message: {error}").into());
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                _ => return Err("the relay closed the connection".into()),
+                Some(Ok(Message::Close(Some(frame)))) if frame.code == CloseCode::Size => {
+                    return Err(Trouble::closed(Closed::TooBig));
+                }
+                _ => return Err(Trouble::closed(Closed::Otherwise)),
             }
         }
     }
@@ -153,7 +183,7 @@ impl Peer {
     async fn receive(&mut self) -> Result<RelayFrame, Trouble> {
         tokio::time::timeout(self.timeout, self.next_frame())
             .await
-            .unwrap_or_else(|_| Err("the relay did not answer in time".into()))
+            .unwrap_or_else(|_| Err(Trouble::late()))
     }
 
     async fn answer(&mut self, event: &Event) -> Result<Result<(), OkMessage>, Trouble> {
@@ -161,10 +191,11 @@ impl Peer {
             match self.receive().await? {
                 RelayFrame::Ok(id, true, _) if id == event.id() => return Ok(Ok(())),
                 RelayFrame::Ok(id, false, message) if id == event.id() => return Ok(Err(message)),
+                RelayFrame::Notice(text) => self.notice = text,
                 _ => {}
             }
         }
-        Err(FLOOD.into())
+        Err(Trouble::with_fix(FLOOD, MUTE))
     }
 
     /// Publishes; the relay's refusal, if it refuses.
@@ -177,6 +208,12 @@ impl Peer {
     pub async fn must_accept(&mut self, event: &Event, what: &str) -> Result<(), Trouble> {
         let answer = self.publish(event).await?;
         answer.map_err(|message| refused(what, &message))
+    }
+
+    /// Stored events that have to be shown.
+    pub async fn must_show(&mut self, filter: Filter) -> Result<Vec<Event>, Trouble> {
+        let found = self.fetch(filter).await?;
+        found.map_err(|message| refused_to_answer(&message))
     }
 
     /// Stored events, or the message of CLOSED.
@@ -198,24 +235,27 @@ impl Peer {
                 _ => {}
             }
         }
-        Err(FLOOD.into())
+        Err(Trouble::with_fix(FLOOD, MUTE))
     }
 }
 
-/// A wrap that should have been taken.
-pub fn refused(what: &str, message: &OkMessage) -> Trouble {
-    let detail = format!("{what} is refused: {}", shown(message));
-    match message.reason {
-        Reason::AuthRequired | Reason::Restricted | Reason::Blocked => {
-            Trouble::with_fix(detail, WALLED)
-        }
-        _ => detail.into(),
-    }
-}
-
-/// A relay's own words, without what a terminal would obey.
-pub fn shown(message: &OkMessage) -> String {
-    stated::shown(&message.text)
+/// Why something that was reached is no WebSocket server.
+fn no_websocket(url: &RelayUrl, error: &tungstenite::Error) -> Trouble {
+    let (why, fix) = match error {
+        tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => (
+            "what answers there does not speak HTTP".to_owned(),
+            "with TLS the address begins with wss://; or is it another port?",
+        ),
+        tungstenite::Error::Http(response) => (
+            format!("the answer is HTTP {}", response.status()),
+            "404: the relay is at another path; 403 or 429: this address may not connect, or not so often; else see whether the proxy passes Upgrade on",
+        ),
+        other => (
+            format!("no WebSocket: {other}"),
+            "does a relay listen there, and does the proxy pass Upgrade on?",
+        ),
+    };
+    Trouble::with_fix(format!("{url}: {why}"), fix)
 }
 
 /// Unix seconds.

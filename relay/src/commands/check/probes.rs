@@ -9,16 +9,19 @@ use hyper_util::rt::TokioIo;
 use sotto_relay::stated::Stated;
 use sotto_relay::tls::validity_of;
 use wire::relay_url::Reach;
-use wire::{Filter, Reason, Tag, kinds};
+use wire::{Event, Filter, Reason, Tag, kinds};
 
-use super::peer::{Key, Peer, now, refused, shown};
-use super::target::{Target, Trouble};
+use super::peer::{Key, Peer, now};
+use super::remedy::{is_about_size, refused, refused_deletion, remedy, shown};
+use super::target::{Closed, Target, Trouble};
 
 /// What a check found, or why it failed.
 pub type Found = Result<String, Trouble>;
 
 /// Bytes of a NIP-11 document that are read.
 const DOCUMENT_BYTES: usize = 64 * 1024;
+/// Ids that any machine tries in a second for its work.
+const IDS_PER_SECOND: u64 = 250_000;
 /// Days that a certificate should still be good; authorities' shortest are renewed before.
 const DAYS_LEFT: u64 = 2;
 
@@ -45,22 +48,43 @@ pub async fn tls(target: &Target) -> Found {
     }
 }
 
-/// What the document says of the largest event holds.
-pub async fn limits(target: &Target) -> Found {
-    let stated = document(target).await?;
+/// What the document says of the largest event holds: one that is larger is refused for its size.
+pub async fn limits(target: &Target, stated: &Result<Stated, Trouble>) -> Found {
+    let stated = stated.as_ref().map_err(Clone::clone)?;
     let size = stated
         .too_much()
         .map_err(|why| Trouble::from(why.to_string()))?;
     let (sender, recipient) = (Key::fresh()?, target.recipient()?);
     let tags = vec![Tag::new(["p".to_owned(), recipient.public().to_hex()])];
     let large = sender.sign(kinds::WRAP, now(), tags, &"x".repeat(size));
+    let is_over = Ok("an event above the stated limit is refused".to_owned());
     let mut peer = Peer::connect(target).await?;
     match peer.publish(&large).await {
         Ok(Ok(())) => {
             let _ = peer.publish(&sender.deletion(&large)).await;
             Err("an event above the stated limit is accepted".into())
         }
-        Ok(Err(_)) | Err(_) => Ok("an event above the stated limit is refused".to_owned()),
+        Ok(Err(message)) if is_about_size(&message.text) => is_over,
+        Ok(Err(message)) => Err(Trouble {
+            fix: remedy(&message),
+            ..format!(
+                "an event above the stated limit is refused, but not for its size: {}",
+                shown(&message)
+            )
+            .into()
+        }),
+        Err(trouble) => match trouble.closed {
+            Some(Closed::TooBig) => is_over,
+            Some(Closed::Otherwise) if stated.cuts_off(large.json().len()) => is_over,
+            Some(Closed::Otherwise) => Err(
+                "the relay closes the connection on an event above the stated limit, and its \
+                 document allows messages of that size"
+                    .into(),
+            ),
+            // There are relays that complain without naming the event.
+            None if is_about_size(&peer.notice) => is_over,
+            None => Err(trouble),
+        },
     }
 }
 
@@ -72,9 +96,13 @@ pub async fn auth_wall(target: &Target) -> Found {
         Err(message) if message.reason == Reason::AuthRequired => {
             Ok("wraps are asked for in vain without AUTH".to_owned())
         }
-        Err(message) => {
-            Err(format!("refused, but not with auth-required: {}", shown(&message)).into())
-        }
+        Err(message) => Err(Trouble {
+            fix: match message.reason {
+                Reason::RateLimited | Reason::Error => remedy(&message),
+                _ => None,
+            },
+            ..format!("refused, but not with auth-required: {}", shown(&message)).into()
+        }),
         Ok(_) => Err("wraps may be asked for without AUTH".into()),
     }
 }
@@ -82,14 +110,11 @@ pub async fn auth_wall(target: &Target) -> Found {
 /// A wrap reaches its recipient and nobody else.
 pub async fn delivery(target: &Target) -> Found {
     let (sender, recipient, other) = (Key::fresh()?, target.recipient()?, Key::fresh()?);
-    let wrap = sender.wrap(&recipient, now(), &[]);
+    let wrap = sender.wrap(&recipient, now(), &[], target.work);
     let mut writer = Peer::connect(target).await?;
     writer.must_accept(&wrap, "a wrap").await?;
     let mut reader = Peer::connect_as(target, &recipient).await?;
-    let found = reader.fetch(wraps_for(&recipient)).await?;
-    let arrived = found.map_err(|message| {
-        Trouble::from(format!("its recipient is refused: {}", shown(&message)))
-    })?;
+    let arrived = reader.must_show(wraps_for(&recipient)).await?;
     let mut snoop = Peer::connect_as(target, &other).await?;
     let leaked = snoop
         .fetch(wraps_for(&recipient))
@@ -109,14 +134,18 @@ pub async fn delivery(target: &Target) -> Found {
 /// Wraps far in the past or future are refused.
 pub async fn window(target: &Target) -> Found {
     let (sender, recipient) = (Key::fresh()?, target.recipient()?);
-    let mut peer = Peer::connect(target).await?;
+    // What has to be taken first: where nothing is taken, a refusal of the others tells nothing.
     let cases = [
+        (now().saturating_sub(2 * 86_400), true, "2 days old"),
         (now().saturating_sub(3 * 86_400), false, "3 days old"),
         (now().saturating_add(3_600), false, "an hour ahead"),
-        (now().saturating_sub(2 * 86_400), true, "2 days old"),
-    ];
-    for (created_at, wanted, what) in cases {
-        let wrap = sender.wrap(&recipient, created_at, &[]);
+    ]
+    .map(|(created_at, wanted, what)| {
+        let wrap = sender.wrap(&recipient, created_at, &[], target.work);
+        (wrap, wanted, what)
+    });
+    let mut peer = Peer::connect(target).await?;
+    for (wrap, wanted, what) in cases {
         let message = peer.publish(&wrap).await?;
         if message.is_ok() {
             let _ = peer.publish(&sender.deletion(&wrap)).await?;
@@ -135,27 +164,37 @@ pub async fn window(target: &Target) -> Found {
 /// An event is hidden from the second that it names.
 pub async fn expiry(target: &Target) -> Found {
     let (sender, recipient) = (Key::fresh()?, target.recipient()?);
-    let mut peer = Peer::connect(target).await?;
     let past = now().saturating_sub(10).to_string();
-    let expired = sender.wrap(&recipient, now(), &[["expiration", &past]]);
+    let expired = sender.wrap(&recipient, now(), &[["expiration", &past]], target.work);
+    let (wrap, end) = ending(target, &sender, &recipient)?;
+    let mut peer = Peer::connect(target).await?;
+    peer.must_accept(&wrap, "a wrap with an expiry").await?;
     if peer.publish(&expired).await?.is_ok() {
         return Err("an event that has expired is accepted (NIP-40)".into());
     }
-    let end = now().saturating_add(2);
-    let wrap = sender.wrap(&recipient, now(), &[["expiration", &end.to_string()]]);
-    peer.must_accept(&wrap, "a wrap with an expiry").await?;
     while now() <= end {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let mut reader = Peer::connect_as(target, &recipient).await?;
-    let found = reader
-        .fetch(wraps_for(&recipient))
-        .await?
-        .unwrap_or_default();
+    let found = reader.must_show(wraps_for(&recipient)).await?;
     match found.contains(&wrap) {
         false => Ok("an event is hidden from the second that it names".to_owned()),
         true => Err("an expired event is still served (NIP-40)".into()),
     }
+}
+
+/// A wrap that has not expired yet, and when it does. One with work takes a while to be made.
+fn ending(target: &Target, sender: &Key, recipient: &Key) -> Result<(Event, u64), Trouble> {
+    let tries = 1_u64.checked_shl(target.work.into()).unwrap_or(u64::MAX);
+    for _ in 0..5 {
+        let end = now().saturating_add(2 + tries / IDS_PER_SECOND);
+        let expiry = end.to_string();
+        let wrap = sender.wrap(recipient, now(), &[["expiration", &expiry]], target.work);
+        if now().saturating_add(1) < end {
+            return Ok((wrap, end));
+        }
+    }
+    Err("this machine is too slow for the work that is asked for".into())
 }
 
 /// Who takes a wrap back.
@@ -168,7 +207,7 @@ pub enum Deleter {
 /// A wrap goes when its sender's one-time key or its recipient says so, and stays away.
 pub async fn deletion(target: &Target, by: Deleter) -> Found {
     let (sender, recipient) = (Key::fresh()?, target.recipient()?);
-    let wrap = sender.wrap(&recipient, now(), &[]);
+    let wrap = sender.wrap(&recipient, now(), &[], target.work);
     let mut writer = Peer::connect(target).await?;
     writer.must_accept(&wrap, "a wrap").await?;
     let (request, who) = match by {
@@ -176,14 +215,10 @@ pub async fn deletion(target: &Target, by: Deleter) -> Found {
         Deleter::Recipient => (recipient.deletion(&wrap), "its recipient"),
     };
     if let Err(message) = writer.publish(&request).await? {
-        let why = shown(&message);
-        return Err(format!("a deletion by {who} is refused: {why}").into());
+        return Err(refused_deletion(who, &message));
     }
     let mut reader = Peer::connect_as(target, &recipient).await?;
-    let found = reader
-        .fetch(wraps_for(&recipient))
-        .await?
-        .unwrap_or_default();
+    let found = reader.must_show(wraps_for(&recipient)).await?;
     if found.contains(&wrap) {
         return Err(format!("a wrap that {who} deleted is still served (NIP-09, NIP-59)").into());
     }
@@ -194,7 +229,7 @@ pub async fn deletion(target: &Target, by: Deleter) -> Found {
 }
 
 /// The relay information document (NIP-11).
-async fn document(target: &Target) -> Result<Stated, Trouble> {
+pub async fn document(target: &Target) -> Result<Stated, Trouble> {
     let url = &target.url;
     let fetch = async {
         let stream = target.dial().await?;
@@ -223,9 +258,10 @@ async fn document(target: &Target) -> Result<Stated, Trouble> {
 }
 
 /// The document lists what private messages need.
-pub async fn information(target: &Target) -> Found {
-    let missing: Vec<String> = document(target)
-        .await?
+pub fn information(stated: &Result<Stated, Trouble>) -> Found {
+    let missing: Vec<String> = stated
+        .as_ref()
+        .map_err(Clone::clone)?
         .missing_nips()
         .iter()
         .map(ToString::to_string)

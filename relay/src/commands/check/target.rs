@@ -15,6 +15,16 @@ use wire::RelayUrl;
 use super::peer::Key;
 use crate::commands::Failure;
 
+/// What to do where no connection is made, for whatever reason.
+pub const UNREACHABLE: &str =
+    "does it run, does the name lead to its machine, and is the port open?";
+const LATE: &str = "give it more time (--timeout 60s); if that is in vain, see whether its machine \
+                    or disk is overloaded, or something between holds messages back";
+const CUT_OFF: &str = "see whether it was restarted just then (its log says so) or a proxy between \
+                       ends WebSockets early";
+/// Bits of work that are done for one event: some ten seconds of a core.
+const MOST_WORK: u8 = 24;
+
 /// The relay, and how it is asked.
 pub struct Target {
     pub url: RelayUrl,
@@ -25,28 +35,58 @@ pub struct Target {
     pub is_private: bool,
     /// Whom wraps are addressed to, where not everybody has a mailbox.
     pub member: Option<Key>,
+    /// Bits of work that each wrap shows (NIP-13).
+    pub work: u8,
 }
 
 /// What went wrong.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Trouble {
     pub detail: String,
     /// What to do, where the trouble tells it better than the check that met it.
     pub fix: Option<&'static str>,
+    /// Where the relay closed the connection: whether it said that a message was too big.
+    pub closed: Option<Closed>,
+}
+
+/// How a relay closes a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Because a message was too big (RFC 6455, 7.4.1: code 1009).
+    TooBig,
+    /// For another reason, or for none that it tells.
+    Otherwise,
 }
 
 impl Trouble {
     pub fn with_fix(detail: impl ToString, fix: &'static str) -> Self {
         Self {
-            detail: detail.to_string(),
             fix: Some(fix),
+            ..detail.to_string().into()
+        }
+    }
+
+    /// No answer within the time that a step has.
+    pub fn late() -> Self {
+        Self::with_fix("the relay did not answer in time", LATE)
+    }
+
+    /// The relay closed the connection.
+    pub fn closed(how: Closed) -> Self {
+        Self {
+            closed: Some(how),
+            ..Self::with_fix("the relay closed the connection", CUT_OFF)
         }
     }
 }
 
 impl From<String> for Trouble {
     fn from(detail: String) -> Self {
-        Self { detail, fix: None }
+        Self {
+            detail,
+            fix: None,
+            closed: None,
+        }
     }
 }
 
@@ -72,7 +112,20 @@ impl Target {
             trusted: sotto_relay::tls::client(authorities)?,
             is_private: authorities.is_some(),
             member: None,
+            work: 0,
         })
+    }
+
+    /// From now on wraps show as much work as is asked for, unless that is too much.
+    pub fn do_work(&mut self, asked: u8) -> Result<String, Trouble> {
+        if asked > MOST_WORK {
+            return Err(Trouble::with_fix(
+                format!("{asked} bits of work are asked for; this check does {MOST_WORK} at most"),
+                "lower policy.pow_bits while you check: what follows can only be refused",
+            ));
+        }
+        self.work = asked;
+        Ok(format!("{asked} bits of work are done for each wrap"))
     }
 
     /// Whom a wrap is addressed to.
@@ -106,9 +159,8 @@ impl Target {
         &self,
         work: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
-        let late = |_| Err("the relay did not answer in time".into());
         let done = tokio::time::timeout(self.timeout, work).await;
-        done.unwrap_or_else(late)
+        done.unwrap_or_else(|_| Err(Trouble::late()))
     }
 
     fn host(&self) -> String {
@@ -117,7 +169,7 @@ impl Target {
 
     async fn connect(&self) -> Result<TcpStream, Trouble> {
         let connected = TcpStream::connect((self.host().as_str(), self.url.port())).await;
-        connected.map_err(|error| format!("{}: {error}", self.url).into())
+        connected.map_err(|error| Trouble::with_fix(format!("{}: {error}", self.url), UNREACHABLE))
     }
 
     async fn secure(&self) -> Result<TlsStream<TcpStream>, Trouble> {
