@@ -110,6 +110,16 @@ fn text(shared: &Shared) -> Result<String, StoreError> {
         "1 while events can be stored; 0 after a failure that takes a restart.",
         u64::from(!store.is_broken()),
     );
+    text.gauge(
+        "log_damaged_segments",
+        "Segments of the log that are missing, too short, or do not read back in part.",
+        store.damage.count(),
+    );
+    text.counter(
+        "events_unreadable_total",
+        "How often a stored event was to be read and was damaged.",
+        store.damage.unreadable.get(),
+    );
     if let Some(syncs) = store.sync_times() {
         text.histogram(
             "log_sync_seconds",

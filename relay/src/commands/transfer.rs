@@ -22,29 +22,52 @@ pub fn export(say: &Say, place: Place, output: Option<PathBuf>) -> Result<ExitCo
     let config = configuration(place, None, Vec::new())?;
     let opened = open_existing(say, &config)?;
     let now = config.clock.now();
-    match output {
+    let Exported { unreadable, .. } = match output {
         Some(path) => {
-            let count = to_file(&opened, now, &path)?;
-            let object = json!({"schema": "sotto.exported/1", "events": count});
-            say.out(&object, &format!("{count} events"));
+            let exported = to_file(&opened, now, &path)?;
+            let Exported { events, unreadable } = exported;
+            let object = json!({
+                "schema": "sotto.exported/1",
+                "events": events,
+                "unreadable": unreadable,
+            });
+            say.out(&object, &format!("{events} events"));
+            exported
         }
         None => match lines(&opened, now, &mut BufWriter::new(std::io::stdout())) {
             // Whoever reads has seen enough.
-            Err(StoreError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-            written => drop(written?),
+            Err(StoreError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Exported::default()
+            }
+            written => written?,
         },
-    }
+    };
     opened.store.close()?;
-    Ok(ExitCode::SUCCESS)
+    match unreadable {
+        0 => Ok(ExitCode::SUCCESS),
+        // What could be read is out: with an earlier export it makes up most of the whole.
+        count => Err(Failure::new(
+            Word::PartlyDone,
+            format!("the log is damaged: {count} stored events could not be read"),
+        )
+        .with_hint("import an earlier export into this folder, and export again")),
+    }
 }
 
-/// To a new file, whole and synced or not at all; how many events.
-fn to_file(opened: &Opened, now: u64, path: &Path) -> Result<u64, Failure> {
+/// How many events were written, and how many could not be read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Exported {
+    events: u64,
+    unreadable: u64,
+}
+
+/// To a new file, synced; no file where it could not be written.
+fn to_file(opened: &Opened, now: u64, path: &Path) -> Result<Exported, Failure> {
     let file = File::create_new(path).map_err(|error| on_file(path, &error))?;
     let mut sink = BufWriter::new(file);
-    let written = lines(opened, now, &mut sink).and_then(|count| {
+    let written = lines(opened, now, &mut sink).and_then(|exported| {
         sink.get_ref().sync_all()?;
-        Ok(count)
+        Ok(exported)
     });
     written.map_err(|error| {
         // Half an export looks like a whole one.
@@ -56,10 +79,10 @@ fn to_file(opened: &Opened, now: u64, path: &Path) -> Result<u64, Failure> {
     })
 }
 
-fn lines(opened: &Opened, now: u64, sink: &mut impl Write) -> Result<u64, StoreError> {
-    let mut count = 0_u64;
-    opened.store.for_each(now, |json| {
-        count += 1;
+fn lines(opened: &Opened, now: u64, sink: &mut impl Write) -> Result<Exported, StoreError> {
+    let mut events = 0_u64;
+    let unreadable = opened.store.for_each(now, |json| {
+        events += 1;
         // An event may hold line breaks between its fields; a line of JSON Lines may not.
         let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
         let line: Vec<u8> = json
@@ -71,7 +94,11 @@ fn lines(opened: &Opened, now: u64, sink: &mut impl Write) -> Result<u64, StoreE
         Ok(())
     })?;
     sink.flush()?;
-    Ok(count)
+    let lost = opened.store.damage.lost.get();
+    Ok(Exported {
+        events,
+        unreadable: unreadable.saturating_add(lost),
+    })
 }
 
 /// Gives back the space of what is gone.

@@ -21,6 +21,9 @@ pub trait Bodies: Send + Sync {
     /// Overwrites the bodies with zeros, durably. Their erasures were written before.
     fn erase(&self, places: &[Place]) -> Result<(), StoreError>;
 
+    /// Whether the body at `place` was erased; where it was not and reads as nothing, it is damaged.
+    fn is_erased(&self, place: Place) -> Result<bool, StoreError>;
+
     /// The event at each of `places`, in their order; nothing where it was erased or does not hold.
     fn read_all(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError>;
 
@@ -127,6 +130,11 @@ impl Bodies for MemoryBodies {
             state.events.remove(place);
         }
         Ok(())
+    }
+
+    fn is_erased(&self, place: Place) -> Result<bool, StoreError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(!state.events.contains_key(&place))
     }
 
     fn read_all(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError> {

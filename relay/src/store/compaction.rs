@@ -1,6 +1,7 @@
 //! Giving space back: a closed segment that is mostly dead has its living records copied to the
 //! tail, is overwritten with zeros, and only then removed.
 
+use super::bodies::Bodies as _;
 use super::keys::{self, Hash, Place};
 use super::record::{self, Record};
 use super::{StoreError, Writer};
@@ -24,7 +25,9 @@ impl Writer {
             let (written, alive) = keys::decode_pair(row.as_deref())?;
             let dead = written.saturating_sub(alive);
             let len = log.len_of(segment)?.unwrap_or(0);
-            if dead > 0 && (any_dead || dead.saturating_mul(2) >= len) {
+            // What is lost of a damaged one stays as it is, for whoever can mend it.
+            let is_lost = alive > 0 && store.damage.is_in(segment);
+            if dead > 0 && !is_lost && (any_dead || dead.saturating_mul(2) >= len) {
                 self.move_segment(segment, now)?;
                 return Ok(true);
             }
@@ -54,10 +57,32 @@ impl Writer {
             self.move_records(&std::mem::take(&mut waiting), now)
         })?;
         self.move_records(&waiting, now)?;
+        let row = store.index().get(&keys::segment(segment))?;
+        if keys::decode_pair(row.as_deref())?.1 > 0 {
+            return self.keep_what_is_lost(segment);
+        }
         let mut transaction = self.begin(now)?;
         transaction.mark_wiped(segment);
         transaction.commit()?;
         self.finish_wipes()
+    }
+
+    /// Something that the index names was not found in a segment that was moved: it is damaged, and
+    /// is not wiped. What was moved is erased here, so that whoever erases it there erases all of it.
+    fn keep_what_is_lost(&mut self, segment: u32) -> Result<(), StoreError> {
+        let store = self.store().clone();
+        let Some(log) = store.log() else {
+            return Ok(());
+        };
+        store.damage.note_unreadable(segment);
+        let mut moved = Vec::new();
+        log.scan(segment, 0, |place, record| {
+            if matches!(record, Record::Event(_)) {
+                moved.push(place);
+            }
+            Ok(())
+        })?;
+        log.erase(&moved)
     }
 
     fn move_records(&mut self, records: &[(Place, Record)], now: u64) -> Result<(), StoreError> {
@@ -93,7 +118,8 @@ impl Writer {
                 // The mark must not outlive a crash of which the index forgets the moves.
                 store.index().sync()?;
                 log.wipe(segment)?;
-                store.index().apply(vec![(mark, None)])?;
+                let row = keys::segment(segment);
+                store.index().apply(vec![(mark, None), (row, None)])?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::bodies::{Bodies, MemoryBodies};
+use super::damage::Damage;
 use super::keys::{self, Entry, Hash, Hasher};
 use super::log::SegmentLog;
 use super::memory::MemoryIndex;
@@ -24,6 +25,8 @@ pub struct EventStore {
     lock: Mutex<Option<FolderLock>>,
     /// Events that were overwritten.
     pub erased: Counter,
+    /// What is known to be lost.
+    pub damage: Damage,
     /// Set where log and index no longer agree; only a restart brings them together again.
     is_broken: AtomicBool,
 }
@@ -69,6 +72,7 @@ impl EventStore {
             Kept::Memory(MemoryBodies::default()),
             Box::new(MemoryIndex::default()),
             Hasher::new(secret)?,
+            Damage::default(),
             None,
         ));
         Ok(Opened {
@@ -83,18 +87,26 @@ impl EventStore {
         log: SegmentLog,
         index: Box<dyn Index>,
         hasher: Hasher,
+        damage: Damage,
         lock: FolderLock,
     ) -> Self {
-        Self::new(Kept::Disk(log), index, hasher, Some(lock))
+        Self::new(Kept::Disk(log), index, hasher, damage, Some(lock))
     }
 
-    fn new(bodies: Kept, index: Box<dyn Index>, hasher: Hasher, lock: Option<FolderLock>) -> Self {
+    fn new(
+        bodies: Kept,
+        index: Box<dyn Index>,
+        hasher: Hasher,
+        damage: Damage,
+        lock: Option<FolderLock>,
+    ) -> Self {
         Self {
             bodies,
             index,
             hasher,
             lock: Mutex::new(lock),
             erased: Counter::default(),
+            damage,
             is_broken: AtomicBool::new(false),
         }
     }
@@ -193,9 +205,16 @@ impl EventStore {
             if let Some(stored) = self.bodies().read(entry.place)? {
                 return Ok(Some((entry, stored)));
             }
-            // It was erased, or moved to another segment between the two reads.
+            // It was erased, or moved to another segment between the two reads; or the index
+            // names it still, and it is damaged. A body is erased before its row goes, and moved
+            // after its row was.
+            let is_erased = self.bodies().is_erased(entry.place)?;
             match self.entry(id)? {
                 Some(again) if again.place != entry.place => entry = again,
+                Some(_) if !is_erased => {
+                    self.damage.note_unreadable(entry.place.segment);
+                    return Ok(None);
+                }
                 _ => return Ok(None),
             }
         }
@@ -219,12 +238,14 @@ impl EventStore {
     }
 
     /// Calls `visit` with the JSON of every event, in no particular order, for export. Events
-    /// that are past their expiration at `now` are left out.
+    /// that are past their expiration at `now` are left out. How many could not be read: nobody
+    /// may write meanwhile.
     pub fn for_each(
         &self,
         now: u64,
         mut visit: impl FnMut(Bytes) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
+        let mut unreadable = 0_u64;
         let mut from = b"E".to_vec();
         loop {
             let mut ids = Vec::new();
@@ -236,14 +257,18 @@ impl EventStore {
                 }
             })?;
             let Some(last) = ids.last() else {
-                return Ok(());
+                return Ok(unreadable);
             };
             from = [keys::event(last).as_slice(), &[0]].concat();
             for id in &ids {
-                if let Some((entry, stored)) = self.read(id)?
-                    && entry.expires_at > now
-                {
-                    visit(stored.json())?;
+                match self.read(id)? {
+                    Some((entry, stored)) if entry.expires_at > now => visit(stored.json())?,
+                    Some(_) => {}
+                    None => {
+                        let entry = self.entry(id)?;
+                        let is_missed = entry.is_some_and(|entry| entry.expires_at > now);
+                        unreadable = unreadable.saturating_add(u64::from(is_missed));
+                    }
                 }
             }
         }

@@ -178,14 +178,17 @@ impl SegmentLog {
         Ok(())
     }
 
-    /// Whether an erased record lies there.
-    pub fn is_erased(&self, segment: u32, offset: u64) -> Result<bool, StoreError> {
+    /// Whether an erased record begins there; where the file ends before, none does.
+    pub fn has_erased(&self, segment: u32, offset: u64) -> Result<bool, StoreError> {
         let Some(file) = self.file(segment) else {
-            return Ok(true);
+            return Ok(false);
         };
         let mut header = [0; ALIGN];
-        file.read_exact_at(&mut header, offset)?;
-        Ok(Header::decode(&header).is_some_and(Header::is_erased))
+        match file.read_exact_at(&mut header, offset) {
+            Ok(()) => Ok(Header::decode(&header).is_some_and(Header::is_erased)),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Calls `visit` for every whole record of a segment from `from` on, in order. What is
@@ -358,12 +361,21 @@ impl Bodies for SegmentLog {
             let Some(file) = group.first().and_then(|place| self.file(place.segment)) else {
                 continue;
             };
+            // A file that has lost its end does not get it back as a hole.
+            let len = file.metadata()?.len();
             for place in group {
-                file.write_all_at(&record::erased(place.len), place.offset)?;
+                let mut bytes = record::erased(place.len);
+                let left = usize::try_from(len.saturating_sub(place.offset));
+                bytes.truncate(left.unwrap_or(usize::MAX));
+                file.write_all_at(&bytes, place.offset)?;
             }
             file.sync_data()?;
         }
         Ok(())
+    }
+
+    fn is_erased(&self, place: Place) -> Result<bool, StoreError> {
+        self.has_erased(place.segment, place.offset)
     }
 
     fn read_all(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError> {

@@ -12,12 +12,13 @@
 //!   engine may lose its last batches, or everything.
 //!
 //! Above them: [`events`] opens both and reads, [`transaction`] writes, [`query`] answers
-//! filters, [`compaction`] gives space back. [`recovery`] opens a store on disk. [`contract`] is the suite
-//! that every index passes.
+//! filters, [`compaction`] gives space back. [`recovery`] opens a store on disk, [`damage`] is what is
+//! known to be lost of it. [`contract`] is the suite that every index passes.
 
 pub mod bodies;
 pub mod compaction;
 pub mod contract;
+pub mod damage;
 pub mod engine;
 pub mod events;
 pub mod fjall;

@@ -9,10 +9,13 @@
 //! * Parts of a batch that a power loss has torn are overwritten: nobody could name them later.
 //! * What is found has to last before anybody hears of it: it may be in the kernel's memory alone.
 //! * An index that is missing, does not open, or claims to be ahead of the log is built anew.
+//! * What the index names and the files of the log cannot hold is told, and is no duplicate of what
+//!   is sent again ([`super::damage`]). Bodies are not read for that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +26,9 @@ use rustix::fs::FlockOperation;
 use wire::Event;
 
 use super::bodies::Bodies as _;
+use super::damage::Damage;
 use super::engine;
-use super::keys::{self, Hash, Hasher, Place};
+use super::keys::{self, Entry, Hash, Hasher, Place};
 use super::log::{FIRST, Scanned, SegmentLog, sync_folder};
 use super::record::Record;
 use super::rows::{Hashes, Rows, version};
@@ -54,11 +58,13 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
     make_private(folder)?;
     let lock = FolderLock::take(folder)?;
     let log_folder = folder.join("log");
+    refuse_without_log(folder, &log_folder)?;
     make_private(&log_folder)?;
     let hasher = Hasher::new(&secret(folder, &log_folder)?)?;
     let log = SegmentLog::open(&log_folder, options.segment_bytes, options.reserve_bytes)?;
     let mut warnings = file_system_warning(folder);
-    let (index, position) = open_index(options, &log, &mut warnings)?;
+    let damage = Damage::default();
+    let (index, position) = open_index(options, &log, &damage, &mut warnings)?;
     let mut replay = Replay {
         log: &log,
         index: &*index,
@@ -79,13 +85,14 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
             replay.blanked
         ));
     }
-    let damaged = replay.damaged_bytes()?;
+    let damaged = replay.damaged_bytes(&damage)?;
     if damaged > 0 {
         warnings.push(format!(
             "{damaged} bytes in the middle of the log are damaged; whatever they held is lost"
         ));
     }
-    let store = Arc::new(EventStore::on_disk(log, index, hasher, lock));
+    warnings.extend(lost_segments(&*index, &log, &damage)?);
+    let store = Arc::new(EventStore::on_disk(log, index, hasher, damage, lock));
     let mut writer = Writer::new(store.clone(), rules, seq);
     writer.finish_wipes()?;
     Ok(Opened {
@@ -148,6 +155,7 @@ fn position(index: &dyn Index) -> Result<Option<Position>, StoreError> {
 fn open_index(
     options: &DiskOptions<'_>,
     log: &SegmentLog,
+    damage: &Damage,
     warnings: &mut Vec<String>,
 ) -> Result<(Box<dyn Index>, Position), StoreError> {
     let start = Position {
@@ -166,7 +174,13 @@ fn open_index(
         .and_then(|index| Ok((position(&*index)?, index)))
         .and_then(|(position, index)| match position {
             Some(at) if log.len_of(at.segment)?.is_none_or(|len| len < at.offset) => {
-                Err(StoreError::Index("it is ahead of the log".to_owned()))
+                damage.note(at.segment);
+                let lost = lost_events(&*index, log)?.values().sum();
+                damage.lost.add(lost);
+                Err(StoreError::Index(format!(
+                    "it is ahead of the log, whose end is missing, and with it {lost} events and \
+                     what was remembered of others"
+                )))
             }
             position => Ok((position, index)),
         });
@@ -182,6 +196,90 @@ fn open_index(
     std::fs::remove_dir_all(&folder)?;
     make_private(&folder)?;
     Ok((engine::open(options.index, &folder)?, start))
+}
+
+/// Refuses to make an empty log where there was one: the log is the truth, and is never removed
+/// before the index and the secret that belong to it are.
+fn refuse_without_log(folder: &Path, log_folder: &Path) -> Result<(), StoreError> {
+    let is_empty = |folder: &Path| match std::fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(StoreError::Io(error)),
+    };
+    let had_one = !is_empty(&folder.join("index"))?;
+    if had_one && is_empty(log_folder)? {
+        return Err(StoreError::Damaged("the log is missing"));
+    }
+    if !log_folder.exists() && folder.join("secret").exists() {
+        return Err(StoreError::Damaged("the log folder is missing"));
+    }
+    Ok(())
+}
+
+/// How many events the index places in each segment that is missing or ends before. Reads every
+/// event's row.
+fn lost_events(index: &dyn Index, log: &SegmentLog) -> Result<BTreeMap<u32, usize>, StoreError> {
+    let mut ends = HashMap::new();
+    for segment in log.numbers() {
+        ends.insert(segment, log.len_of(segment)?.unwrap_or(0));
+    }
+    let mut lost = BTreeMap::new();
+    index.scan(b"E", &keys::end_of(b"E"), &mut |_, value| {
+        if let Ok(Entry { place, .. }) = Entry::decode(value) {
+            let end = place.offset.saturating_add(FIRST + u64::from(place.len));
+            if ends.get(&place.segment).is_none_or(|len| *len < end) {
+                *lost.entry(place.segment).or_default() += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(lost)
+}
+
+/// What to tell of segments that are missing, or shorter than what was written to them, although
+/// the index names events in them; they count as damaged. What was written to each is a row of its
+/// own, so that this costs nothing where all is well.
+fn lost_segments(
+    index: &dyn Index,
+    log: &SegmentLog,
+    damage: &Damage,
+) -> Result<Option<String>, StoreError> {
+    let mut rows = Vec::new();
+    index.scan(b"S", &keys::end_of(b"S"), &mut |key, value| {
+        rows.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    })?;
+    let mut short = Vec::new();
+    for (key, value) in rows {
+        let segment = u32::from_be_bytes(keys::take(&mut key.get(1..).unwrap_or_default())?);
+        let (written, alive) = keys::decode_pair(Some(&value))?;
+        let len = log.len_of(segment)?;
+        if alive > 0 && len.is_none_or(|len| len < FIRST.saturating_add(written)) {
+            short.push((segment, len, alive));
+        }
+    }
+    if short.is_empty() {
+        return Ok(None);
+    }
+    let lost = lost_events(index, log)?;
+    for (segment, len, alive) in short {
+        if lost.contains_key(&segment) {
+            damage.note(segment);
+        } else {
+            // Only what was dead is missing, or was stored again since.
+            let row = len.map(|len| keys::pair(len.saturating_sub(FIRST), alive));
+            index.apply(vec![(keys::segment(segment), row)])?;
+        }
+    }
+    let numbers: Vec<String> = lost.keys().map(u32::to_string).collect();
+    let count: usize = lost.values().sum();
+    Ok((count > 0).then(|| {
+        format!(
+            "segments of the log are missing or too short ({}): {count} events that were stored \
+             are lost, until somebody sends them again or a backup is imported",
+            numbers.join(", ")
+        )
+    }))
 }
 
 /// The index being brought up to date.
@@ -256,10 +354,11 @@ impl Replay<'_> {
     }
 
     /// What was damaged and is not only an erasure that was interrupted, and is finished now.
-    fn damaged_bytes(&self) -> Result<u64, StoreError> {
+    fn damaged_bytes(&self, damage: &Damage) -> Result<u64, StoreError> {
         let mut bytes = 0_u64;
         for (segment, from, to) in &self.damaged {
-            if !self.log.is_erased(*segment, *from)? {
+            if !self.log.has_erased(*segment, *from)? {
+                damage.note(*segment);
                 bytes = bytes.saturating_add(to.saturating_sub(*from));
             }
         }

@@ -31,6 +31,7 @@ pub struct Writer {
     rules: Rules,
     roster: Arc<Roster>,
     seq: u64,
+    checks_duplicates: bool,
 }
 
 /// What became of an event. It holds once the transaction is committed.
@@ -59,7 +60,15 @@ impl Writer {
             rules,
             roster: Arc::default(),
             seq,
+            checks_duplicates: false,
         }
+    }
+
+    /// From now on the body of each duplicate is read back, and where it does not hold, the event
+    /// is stored anew. Otherwise that is done in segments that are known to be damaged: whoever
+    /// floods a relay with what it has must not have it read its disk for that.
+    pub fn check_duplicates(&mut self) {
+        self.checks_duplicates = true;
     }
 
     /// The store that it writes to.
@@ -112,6 +121,7 @@ impl Writer {
             rules: &self.rules,
             roster: &self.roster,
             seq: &mut self.seq,
+            checks_duplicates: self.checks_duplicates,
             next_seq: 0,
             now,
         }
@@ -199,6 +209,7 @@ pub struct Transaction<'w> {
     rules: &'w Rules,
     roster: &'w Roster,
     seq: &'w mut u64,
+    checks_duplicates: bool,
     next_seq: u64,
     now: u64,
     has_room: bool,
@@ -223,7 +234,7 @@ impl Transaction<'_> {
         let hasher = self.store.hasher();
         let hashes = Hashes::of(hasher, event);
         let id = hashes.id;
-        if self.rows.entry(&id)?.is_some() {
+        if self.is_here(&id, event)? {
             return Ok(Outcome::Duplicate);
         }
         if let Some(refusal) = self.memory_forbids(event)? {
@@ -237,11 +248,16 @@ impl Transaction<'_> {
             }
             if let Some(other) = self.rows.get(&keys::address(address))? {
                 let other: Hash = keys::take(&mut other.as_slice())?;
-                if let Some((_, current)) = self.find(&other)? {
-                    if rows::version(&current) >= rows::version(event) {
+                match (self.find(&other)?, self.rows.entry(&other)?) {
+                    (Some((_, current)), _) if rows::version(&current) >= rows::version(event) => {
                         return Ok(Outcome::Superseded);
                     }
-                    replaced = Some(other);
+                    (Some(_), _) => replaced = Some(other),
+                    // It does not read back. An older version is better than none.
+                    (None, Some(lost)) if lost.created_at < event.created_at() => {
+                        replaced = Some(other);
+                    }
+                    (None, _) => {}
                 }
             }
         }
@@ -324,7 +340,7 @@ impl Transaction<'_> {
         unless_own: Option<Refusal>,
     ) -> Result<Outcome, StoreError> {
         let hasher = self.store.hasher();
-        if self.rows.entry(&hasher.id(&request.id()))?.is_some() {
+        if self.is_here(&hasher.id(&request.id()), request)? {
             return Ok(Outcome::Duplicate);
         }
         if let Some(refusal) = self.memory_forbids(request)? {
@@ -364,12 +380,20 @@ impl Transaction<'_> {
                     let is_others = target.pubkey() != deleter;
                     names_others |= is_others && !policy::is_guarded(target.kind());
                 }
-                None => {
-                    let row = keys::deletion(&hasher.deletion(&id, &deleter));
-                    let is_remembered = self.rows.get(&row)?.is_some();
-                    has_own |= is_remembered;
-                    unknown.push((id, is_remembered));
-                }
+                None => match self.lost_of(&deleter, &hash)? {
+                    Some(kind) => {
+                        has_own = true;
+                        let is_wrap = kinds::is_wrap(kind);
+                        concerns_wraps |= is_wrap;
+                        own.push((id, hash, until_of(is_wrap)));
+                    }
+                    None => {
+                        let row = keys::deletion(&hasher.deletion(&id, &deleter));
+                        let is_remembered = self.rows.get(&row)?.is_some();
+                        has_own |= is_remembered;
+                        unknown.push((id, is_remembered));
+                    }
+                },
             }
         }
         let mut addresses = Vec::new();
@@ -517,9 +541,57 @@ impl Transaction<'_> {
             return Ok(Some((entry, Event::clone(event))));
         }
         let stored = self.store.bodies().read(entry.place)?;
+        if stored.is_none() {
+            self.store.damage.note_unreadable(entry.place.segment);
+        }
         Ok(stored
             .and_then(|stored| stored.event())
             .map(|event| (entry, event)))
+    }
+
+    /// Whether the event is here. One that the index names and that is found to be lost is not, and
+    /// from now on the index does not name it: it may be stored anew.
+    fn is_here(&mut self, id: &Hash, event: &VerifiedEvent) -> Result<bool, StoreError> {
+        let Some(entry) = self.rows.entry(id)? else {
+            return Ok(false);
+        };
+        let segment = entry.place.segment;
+        let is_suspect = self.checks_duplicates || self.store.damage.is_in(segment);
+        if !is_suspect || self.fresh.contains_key(id) {
+            return Ok(true);
+        }
+        let stored = self.store.bodies().read(entry.place)?;
+        if stored.is_some_and(|stored| stored.id() == event.id()) {
+            return Ok(true);
+        }
+        self.store.damage.note_unreadable(segment);
+        if !self.has_room {
+            return Err(StoreError::DiskFull);
+        }
+        // What is left of it could not be found any more by whoever deletes it.
+        self.erased.push(entry.place);
+        self.rows
+            .remove_event(self.store.hasher(), id, &entry, Some(event))?;
+        Ok(false)
+    }
+
+    /// The kind of an event that does not read back and that `deleter` may delete: the index knows
+    /// enough of it to tell.
+    fn lost_of(&self, deleter: &PublicKey, id: &Hash) -> Result<Option<u16>, StoreError> {
+        let Some(Entry {
+            kind,
+            created_at,
+            recipient,
+            ..
+        }) = self.rows.entry(id)?
+        else {
+            return Ok(None);
+        };
+        let hasher = self.store.hasher();
+        let written = keys::at(keys::by_author(&hasher.author(deleter)), created_at, id);
+        let is_own = kind != kinds::DELETION && self.rows.get(&written)?.is_some();
+        let is_for_them = kind == kinds::WRAP && recipient == hasher.recipient(deleter);
+        Ok((is_own || is_for_them).then_some(kind))
     }
 
     /// Makes everything durable. After an error nothing of it counts, except where the index

@@ -21,6 +21,7 @@ mod corpus;
 mod cost;
 mod count;
 mod crash;
+mod damage;
 mod deletion;
 mod erasure;
 mod files;

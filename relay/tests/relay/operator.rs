@@ -69,6 +69,10 @@ impl Operated {
         format!("server.listen = \"127.0.0.1:0\"\nserver.data = \"{data}\"\n{text}\n")
     }
 
+    pub fn data(&self) -> PathBuf {
+        self.config.with_file_name("data")
+    }
+
     pub fn url(&self) -> String {
         self.listening["url"].as_str().unwrap().to_owned()
     }

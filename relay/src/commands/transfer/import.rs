@@ -40,6 +40,8 @@ pub fn import(say: &Say, place: Place, file: Option<PathBuf>) -> Result<ExitCode
     let mut source = source(file)?;
     let own = OwnUrls::new(&config.public_urls(), config.listen.port());
     let mut opened = open(say, &config)?;
+    // A backup is what brings back what was lost, whether or not that is known yet.
+    opened.writer.check_duplicates();
     let roster = server::open_roster(&config)?.get();
     let law = Law {
         rules: &config.rules,
