@@ -137,6 +137,8 @@ pub struct Limits {
     pub events_per_filter: usize,
     /// The most events that COUNT counts.
     pub counted_events: usize,
+    /// Counts of one connection at the same time.
+    pub counts: usize,
     /// The most events of one reconciliation (NIP-77).
     pub reconciled_events: usize,
     /// Events in the reconciliations of all connections together, 40 bytes each.
@@ -155,6 +157,8 @@ pub struct Limits {
     pub held_bytes: usize,
     /// AUTH attempts of one connection.
     pub auth_tries: usize,
+    /// Malformed messages of one connection.
+    pub malformed_messages: usize,
     /// Wrong invite codes of one connection.
     pub join_tries: usize,
     /// Events from one address; loopback is exempt from this and what follows. None: no limit.

@@ -53,7 +53,7 @@ pub struct Connection {
     auth: Arc<[PublicKey]>,
     auth_tries: usize,
     join_tries: usize,
-    garbage: u32,
+    garbage: usize,
     in_flight: Arc<Semaphore>,
     most_in_flight: usize,
     /// Few, so a list is smaller than a map and as quick.

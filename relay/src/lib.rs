@@ -62,6 +62,7 @@ pub mod stated;
 pub mod store;
 pub mod summary;
 pub mod tls;
+pub mod told;
 pub mod turns;
 mod usage;
 

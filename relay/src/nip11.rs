@@ -1,19 +1,16 @@
 //! What the relay says about itself to programs (NIP-11); for people see [`crate::page`].
 
 use serde_json::{Map, Value, json};
-use wire::limits;
 
 use crate::budget::Rate;
-use crate::config::{Config, Limits};
-use crate::policy::{Rules, Writers};
+use crate::config::Config;
+use crate::policy::{Rules, WorkOf, Writers};
 use crate::settings::InForce;
+use crate::told::{self, Amount, Kinds};
 
 /// The NIPs that this relay follows, whatever its configuration. Those of clients alone are not
 /// for a relay to list (NIP-11).
 const SUPPORTED_NIPS: [u16; 15] = [1, 4, 9, 11, 17, 40, 42, 43, 45, 59, 62, 65, 67, 70, 77];
-
-/// What the fields around the content of an event take at least.
-const ENVELOPE_BYTES: usize = 512;
 
 /// The NIPs that a relay with this configuration follows.
 pub fn supported_nips(config: &Config) -> Vec<u16> {
@@ -29,14 +26,10 @@ pub fn supported_nips(config: &Config) -> Vec<u16> {
 }
 
 /// The relay information document. Every limit in it is one that is enforced, and every one that
-/// an operator can set is in it.
+/// a client can meet is in it; so is the policy.
 pub fn document(in_force: &InForce) -> Value {
-    let InForce { config, roster, .. } = in_force;
-    let rules = &config.rules;
+    let InForce { config, .. } = in_force;
     let about = in_force.about();
-    let is_restricted = rules.writers != Writers::Anybody
-        || rules.kinds.is_some()
-        || !roster.disallowed_kinds().is_empty();
     let mut document = json!({
         "name": about.name,
         "description": about.description,
@@ -44,29 +37,10 @@ pub fn document(in_force: &InForce) -> Value {
         "supported_nips": supported_nips(config),
         // Not in "software": that is for the URL of a home page.
         "version": concat!("sotto-relay ", env!("CARGO_PKG_VERSION")),
-        "limitation": {
-            "max_message_length": limits::FRAME_BYTES,
-            "max_content_length": rules.event_bytes.saturating_sub(ENVELOPE_BYTES),
-            "max_event_tags": limits::TAGS,
-            "max_subscriptions": config.limits.subscriptions,
-            "max_filters": limits::FILTERS,
-            "max_limit": config.limits.events_per_filter,
-            "default_limit": config.limits.events_per_filter,
-            "max_count": config.limits.counted_events,
-            "max_reconciled": config.limits.reconciled_events,
-            "max_reconciliations": config.limits.reconciliations,
-            "max_subid_length": limits::SUBSCRIPTION_ID_CHARS,
-            "min_pow_difficulty": rules.work.map_or(0, |work| work.bits),
-            "auth_required": false,
-            "payment_required": false,
-            "restricted_writes": is_restricted,
-            "created_at_upper_limit": rules.future,
-        },
+        "limitation": limitation(in_force),
+        "policy": policy(in_force),
         "retention": [{ "kinds": [[20_000, 29_999]], "time": 0 }],
     });
-    if let Some(Value::Object(limitation)) = document.get_mut("limitation") {
-        limitation.extend(own_limits(rules, &config.limits));
-    }
     if let Some(fields) = document.as_object_mut() {
         if let Some(pubkey) = &config.about.pubkey {
             fields.insert("pubkey".to_owned(), pubkey.to_hex().into());
@@ -76,47 +50,56 @@ pub fn document(in_force: &InForce) -> Value {
     document
 }
 
-/// The limits that NIP-11 has no names for: in bytes, seconds, or how many; those that are not
-/// set are left out. What begins with `address_` holds for all connections from one address.
-fn own_limits(rules: &Rules, limits: &Limits) -> Map<String, Value> {
-    let rate = |rate: Option<Rate>| {
-        rate.map(
-            |Rate {
-                 count,
-                 seconds,
-                 burst,
-             }| { json!({"count": count, "seconds": seconds, "burst": burst}) },
-        )
-    };
-    let own = json!({
-        "max_event_bytes": rules.event_bytes,
-        "max_wrap_age": rules.wrap_past,
-        "max_wraps_per_recipient": rules.wraps_per_recipient,
-        "max_wrap_bytes_per_recipient": rules.bytes_per_recipient,
-        "max_connections": limits.connections,
-        "max_held_bytes": limits.held_bytes,
-        "max_events_in_flight": limits.events_in_flight,
-        "max_send_queue_bytes": limits.send_queue_bytes,
-        "max_filter_bytes": limits.filter_bytes,
-        "max_auth_tries": limits.auth_tries,
-        "max_join_tries": limits.join_tries,
-        "max_reconciled_altogether": limits.reconciled_altogether,
-        "reconcile_idle": limits.reconcile_idle.as_secs(),
-        "header_timeout": limits.header_timeout.as_secs(),
-        "message_timeout": limits.message_timeout.as_secs(),
-        "write_timeout": limits.write_timeout.as_secs(),
-        "idle_ping": limits.idle_ping.as_secs(),
-        "address_connections": limits.connections_per_address,
-        "address_events": rate(limits.events_per_address),
-        "address_bytes": rate(limits.bytes_per_address),
-        "address_auth": rate(limits.auth_per_address),
-        "address_wrong_codes": rate(limits.wrong_codes_per_address),
+/// What NIP-11 has names for, and beside it limits of our own: in bytes, seconds, or how many.
+/// What begins with `address_` holds for all connections from one address.
+fn limitation(in_force: &InForce) -> Map<String, Value> {
+    let Rules { writers, work, .. } = &in_force.config.rules;
+    let limits = told::limits(&in_force.config);
+    let amounts = limits.iter().map(|limit| {
+        let most = match limit.most {
+            Amount::Count(most) | Amount::Bytes(most) | Amount::Seconds(most) => most.into(),
+            Amount::Counts(rate) | Amount::ByteRate(rate) => of_rate(rate),
+        };
+        (limit.name.to_owned(), most)
     });
-    match own {
-        Value::Object(own) => own
-            .into_iter()
-            .filter(|(_, value)| !value.is_null())
-            .collect(),
-        _ => Map::new(),
+    let mut limitation: Map<String, Value> = amounts.collect();
+    let is_restricted = *writers != Writers::Anybody || !Kinds::of(in_force).is_every();
+    // NIP-11's field is about every event; wraps of senders who have proved no key are fewer.
+    let bits = |of| work.filter(|work| work.of == of).map(|work| work.bits);
+    let of_all = bits(WorkOf::Everything).unwrap_or(0);
+    if let Some(bits) = bits(WorkOf::AnonymousWraps) {
+        limitation.insert("anonymous_wrap_pow_difficulty".to_owned(), bits.into());
     }
+    limitation.insert("min_pow_difficulty".to_owned(), of_all.into());
+    limitation.insert("auth_required".to_owned(), false.into());
+    limitation.insert("payment_required".to_owned(), false.into());
+    limitation.insert("restricted_writes".to_owned(), is_restricted.into());
+    limitation
+}
+
+/// Who may write what, in the words of the configuration: NIP-11 has none for it.
+fn policy(in_force: &InForce) -> Map<String, Value> {
+    let rules = &in_force.config.rules;
+    let mut policy = Map::new();
+    let mut tell = |name: &str, what: Value| policy.insert(name.to_owned(), what);
+    tell("write", told::word_of_writers(&rules.writers).into());
+    match Kinds::of(in_force) {
+        Kinds::Only(kinds) => drop(tell("kinds", json!(kinds))),
+        Kinds::AllBut(kinds) if kinds.is_empty() => {}
+        Kinds::AllBut(kinds) => drop(tell("kinds_refused", json!(kinds))),
+    }
+    if let Some(work) = rules.work {
+        tell("pow_bits", work.bits.into());
+        tell("pow_of", told::word_of_work(work.of).into());
+    }
+    policy
+}
+
+fn of_rate(rate: Rate) -> Value {
+    let Rate {
+        count,
+        seconds,
+        burst,
+    } = rate;
+    json!({"count": count, "seconds": seconds, "burst": burst})
 }

@@ -4,6 +4,7 @@
 //! One document without scripts and without anything to load; the policy that is sent with it
 //! lets a browser do nothing else. Whatever the operator wrote is escaped.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use wire::RelayUrl;
 use crate::budget::Rate;
 use crate::config::Tls;
 use crate::nip11;
-use crate::policy::{Rules, WorkOf, Writers};
+use crate::policy::{WorkOf, Writers};
 use crate::settings::InForce;
+use crate::told::{self, Amount, Kinds, Limit};
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -67,7 +69,7 @@ pub fn page(in_force: &InForce, headers: &HeaderMap) -> String {
     html.push_str("</header>\n<main>\n");
     connecting(&mut html, in_force, headers);
     promises(&mut html);
-    writing(&mut html, &in_force.config.rules);
+    writing(&mut html, in_force);
     limits(&mut html, in_force);
     operator(
         &mut html,
@@ -152,7 +154,8 @@ fn promises(html: &mut String) {
     );
 }
 
-fn writing(html: &mut String, rules: &Rules) {
+fn writing(html: &mut String, in_force: &InForce) {
+    let rules = &in_force.config.rules;
     html.push_str(
         "<section aria-labelledby=\"writing\">\n<h2 id=\"writing\">Who may write</h2>\n<ul>\n",
     );
@@ -170,12 +173,17 @@ fn writing(html: &mut String, rules: &Rules) {
             rule("Listed keys, what they signed themselves.".to_owned());
         }
     }
-    if let Some(kinds) = &rules.kinds {
+    let list = |kinds: &BTreeSet<u16>| {
         let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
-        rule(format!(
+        kinds.join(", ")
+    };
+    match Kinds::of(in_force) {
+        Kinds::AllBut(kinds) if kinds.is_empty() => {}
+        Kinds::AllBut(kinds) => rule(format!("No events of these kinds: {}.", list(&kinds))),
+        Kinds::Only(kinds) => rule(format!(
             "Only events of these kinds: {}. Deletions are always taken.",
-            kinds.join(", ")
-        ));
+            list(&kinds)
+        )),
     }
     if let Some(work) = rules.work {
         let of = match work.of {
@@ -200,55 +208,32 @@ fn writing(html: &mut String, rules: &Rules) {
 }
 
 fn limits(html: &mut String, in_force: &InForce) {
-    let rules = &in_force.config.rules;
-    let limits = &in_force.config.limits;
+    let (common, others): (Vec<Limit>, Vec<Limit>) = told::limits(&in_force.config)
+        .into_iter()
+        .partition(|limit| limit.is_common);
     html.push_str(
         "<section aria-labelledby=\"limits\">\n<h2 id=\"limits\">Limits</h2>\n<table>\n\
-         <caption>For one connection, where nothing else is said.</caption>\n<tbody>\n",
+         <caption>For one connection, where nothing else is said.</caption>\n",
     );
-    let mut row = |what: &str, value: String| {
-        let _ = writeln!(
-            html,
-            "<tr><th scope=\"row\">{what}</th><td>{value}</td></tr>"
-        );
-    };
-    row("Largest event", size(as_u64(rules.event_bytes)));
-    row("Largest message", size(as_u64(wire::limits::FRAME_BYTES)));
-    if let Some(count) = rules.wraps_per_recipient {
-        row("Sealed messages that wait for one recipient", number(count));
+    rows(html, &common);
+    html.push_str("</table>\n<details>\n<summary>All the others</summary>\n<table>\n");
+    rows(html, &others);
+    html.push_str("</table>\n</details>\n</section>\n");
+}
+
+fn rows(html: &mut String, limits: &[Limit]) {
+    html.push_str("<tbody>\n");
+    for Limit { of, most, .. } in limits {
+        let most = match *most {
+            Amount::Count(count) => number(count),
+            Amount::Bytes(bytes) => size(bytes),
+            Amount::Seconds(seconds) => span(seconds),
+            Amount::Counts(rate) => per(rate, number),
+            Amount::ByteRate(rate) => per(rate, size),
+        };
+        let _ = writeln!(html, "<tr><th scope=\"row\">{of}</th><td>{most}</td></tr>");
     }
-    if let Some(bytes) = rules.bytes_per_recipient {
-        row("Their size together", size(bytes));
-    }
-    row("Subscriptions", number(as_u64(limits.subscriptions)));
-    row(
-        "Filters of a subscription",
-        number(as_u64(wire::limits::FILTERS)),
-    );
-    row(
-        "Stored events for one filter",
-        number(as_u64(limits.events_per_filter)),
-    );
-    row(
-        "Events that are counted",
-        number(as_u64(limits.counted_events)),
-    );
-    row(
-        "Events that are reconciled",
-        number(as_u64(limits.reconciled_events)),
-    );
-    row("Attempts to prove a key", number(as_u64(limits.auth_tries)));
-    row(
-        "Connections from one address",
-        number(as_u64(limits.connections_per_address)),
-    );
-    if let Some(rate) = limits.events_per_address {
-        row("Events from one address", per(rate, number));
-    }
-    if let Some(rate) = limits.bytes_per_address {
-        row("Bytes from one address", per(rate, size));
-    }
-    html.push_str("</tbody>\n</table>\n</section>\n");
+    html.push_str("</tbody>\n");
 }
 
 fn operator(html: &mut String, contact: &str, pubkey: Option<String>) {
@@ -292,10 +277,6 @@ fn escaped(text: &str) -> String {
         }
     }
     out
-}
-
-fn as_u64(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// `5,000`

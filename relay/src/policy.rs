@@ -21,7 +21,7 @@ pub use wish::Wish;
 pub use work::{Work, WorkOf, difficulty};
 
 /// How far the clock of an AUTH event may be off, in seconds (NIP-42: about 10 minutes).
-const AUTH_WINDOW_SECONDS: u64 = 600;
+pub const AUTH_WINDOW_SECONDS: u64 = 600;
 
 /// The kinds that are not for everybody's eyes.
 pub const GUARDED: [u16; 3] = [kinds::LEGACY_DM, kinds::WRAP, kinds::EPHEMERAL_WRAP];

@@ -133,6 +133,8 @@ section! {
         events_per_filter: usize = 5_000,
         /// The most events that COUNT counts; where more match, it is refused.
         counted_events: usize = 100_000,
+        /// Counts of one connection at the same time.
+        counts: usize = 4,
         /// The most events of one reconciliation (NIP-77); where more match, it is refused.
         reconciled_events: usize = 50_000,
         /// Events in the reconciliations of all connections together, 40 bytes each.
@@ -154,6 +156,8 @@ section! {
         held_bytes: usize = 256 * 1024 * 1024,
         /// AUTH attempts of one connection.
         auth_tries: usize = 20,
+        /// Malformed messages of one connection; one more ends it.
+        malformed_messages: usize = 50,
         /// Wrong invite codes of one connection.
         join_tries: usize = 5,
         /// Events a minute from one address (an IPv4 address, or a /64 of IPv6), and how many at

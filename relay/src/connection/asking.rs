@@ -12,9 +12,6 @@ use crate::history::Request;
 use crate::policy;
 use crate::reconcile::Opening;
 
-/// Counts of one connection at the same time.
-const COUNTS_AT_ONCE: usize = 4;
-
 impl Connection {
     pub(super) fn subscribe(&mut self, id: SubscriptionId, filters: Vec<Filter>) {
         self.unsubscribe(&id);
@@ -84,7 +81,8 @@ impl Connection {
             return;
         }
         // Few clients ever count.
-        let new = || Arc::new(Semaphore::new(COUNTS_AT_ONCE));
+        let at_once = self.in_force.config.limits.counts;
+        let new = || Arc::new(Semaphore::new(at_once));
         let counts = self.counts.get_or_insert_with(new).clone();
         let Ok(permit) = counts.try_acquire_owned() else {
             self.shared.metrics.requests_refused.add("too_many_counts");

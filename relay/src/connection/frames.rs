@@ -5,8 +5,6 @@ use wire::{ClientFrame, DecodeError, OkMessage, Reason, RelayFrame};
 
 use super::{Connection, End};
 
-/// Malformed frames after which a connection is closed.
-const MAX_GARBAGE: u32 = 50;
 /// A frame above this is decoded where searches run, in fair order with them.
 const LARGE_FRAME: usize = 16 * 1024;
 
@@ -56,7 +54,7 @@ impl Connection {
     fn refuse_frame(&mut self, refusal: DecodeRefusal) -> Result<(), End> {
         self.garbage += 1;
         self.shared.metrics.malformed.add(1);
-        if self.garbage > MAX_GARBAGE {
+        if self.garbage > self.in_force.config.limits.malformed_messages {
             return Err(End::Policy("too many malformed messages"));
         }
         let frame = match refusal {

@@ -75,15 +75,20 @@ async fn r_lim_2_malformed_messages_get_an_answer_that_names_the_rule() {
 
 #[tokio::test]
 async fn r_lim_2_whoever_sends_only_garbage_is_disconnected() {
-    let relay = start(Config::in_memory()).await;
-    let mut client = Client::connect(&relay.url()).await;
-    for _ in 0..60 {
-        if client.try_send("garbage".to_owned()).await.is_err() {
-            break;
+    let mut few = Config::in_memory();
+    few.limits.malformed_messages = 3;
+    for (config, most) in [(Config::in_memory(), 50), (few, 3)] {
+        let relay = start(config).await;
+        let mut client = Client::connect(&relay.url()).await;
+        for _ in 0..most {
+            client.send("garbage").await;
+            let answer = client.receive().await;
+            assert!(matches!(answer, RelayFrame::Notice(_)), "{answer:?}");
         }
+        client.send("garbage").await;
+        assert!(client.try_receive().await.is_none());
+        relay.stop().await.unwrap();
     }
-    while client.try_receive().await.is_some() {}
-    relay.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -252,9 +257,38 @@ fn r_info_2_the_document_tells_the_policy_that_holds() {
         bits: 20,
         of: WorkOf::AnonymousWraps,
     });
-    assert_eq!(of(&config)["min_pow_difficulty"], 20);
+    // NIP-11 speaks of every event; this is less.
+    assert_eq!(of(&config)["min_pow_difficulty"], 0);
+    assert_eq!(of(&config)["anonymous_wrap_pow_difficulty"], 20);
     let nips = &document(&config)["supported_nips"];
     assert!(nips.as_array().unwrap().contains(&13.into()));
+    let policy = |config: &Config| document(config)["policy"].clone();
+    assert_eq!(
+        policy(&config),
+        serde_json::json!({"write": "open", "pow_bits": 20, "pow_of": "wraps"})
+    );
+    config.rules.work = Some(Work {
+        bits: 20,
+        of: WorkOf::Everything,
+    });
+    assert_eq!(of(&config)["min_pow_difficulty"], 20);
+    assert!(of(&config).get("anonymous_wrap_pow_difficulty").is_none());
+    assert_eq!(policy(&config)["pow_of"], "everything");
+    config = Config::in_memory();
+    config.rules.writers = Writers::Recipients([person(1).key()].into());
+    config.rules.kinds = Some([1059, 7].into());
+    // What was decided at run time is told with it.
+    let mut roster = sotto_relay::roster::Roster::default();
+    roster.allow_kind(10_050);
+    roster.disallow_kind(7);
+    let settings = Settings::new(config, 7447, std::sync::Arc::new(roster.clone()));
+    let told = nip11::document(&settings.get())["policy"].clone();
+    let wanted = serde_json::json!({"write": "recipients", "kinds": [1059, 10_050]});
+    assert_eq!(told, wanted);
+    let settings = Settings::new(Config::in_memory(), 7447, std::sync::Arc::new(roster));
+    let told = nip11::document(&settings.get())["policy"].clone();
+    let wanted = serde_json::json!({"write": "open", "kinds_refused": [7]});
+    assert_eq!(told, wanted);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sotto_relay::Config;
-use wire::RelayUrl;
+use sotto_relay::config::Raw;
+use sotto_relay::settings::Settings;
+use wire::{RelayUrl, limits};
 
 use crate::operator::{ask, get};
 use crate::support::{person, start};
@@ -134,44 +136,73 @@ async fn r_info_3_every_limit_that_an_operator_sets_is_told() {
     }
     // No limit is no number.
     assert!(limitation.get("max_wraps_per_recipient").is_none());
-    // A setting that is not in the document was forgotten there.
-    let example = sotto_relay::config::Raw::example();
-    let limits = example
-        .split("[limits]")
-        .nth(1)
-        .unwrap()
-        .split("\n[")
-        .next()
-        .unwrap();
-    let settings = limits
+    // What the protocol or our own decoders set is told as well.
+    for (name, value) in [
+        ("max_filter_values", limits::FILTER_VALUES),
+        ("max_filter_tags", limits::FILTER_TAGS),
+        ("max_filter_value_bytes", limits::FILTER_VALUE_BYTES),
+        ("max_negentropy_bytes", limits::NEGENTROPY_BYTES),
+        ("max_tag_elements", limits::TAG_ELEMENTS),
+        ("max_nesting", limits::NESTING),
+        ("max_counts", 4),
+        ("max_malformed_messages", 50),
+        ("auth_window", 600),
+    ] {
+        assert_eq!(limitation[name], value, "{name}");
+    }
+    // A setting that is not in the document was forgotten there. Each number of it is another.
+    let mut config = Config::in_memory();
+    let told = |config: &Config| {
+        let settings = Settings::new(config.clone(), 7447, std::sync::Arc::default());
+        sotto_relay::nip11::document(&settings.get())["limitation"].clone()
+    };
+    let before = told(&config);
+    let example = Raw::example();
+    let section = example.split("[limits]").nth(1).unwrap();
+    let section = section.split("\n[").next().unwrap();
+    let settings = section
         .lines()
-        .filter(|line| !line.starts_with('#') && line.contains(" = "));
-    // Of a rate two settings are one entry; a grace is no limit of what clients do.
-    let of_rates = 1;
-    let not_told = 1;
-    let policies = [
-        "max_event_bytes",
-        "max_wrap_age",
-        "max_wrap_bytes_per_recipient",
-    ];
-    let standard = [
-        "max_message_length",
-        "max_content_length",
-        "max_event_tags",
-        "max_filters",
-        "default_limit",
-        "max_subid_length",
-        "min_pow_difficulty",
-        "auth_required",
-        "payment_required",
-        "restricted_writes",
-        "created_at_upper_limit",
-    ];
-    let told = limitation.as_object().unwrap().len();
-    assert_eq!(
-        settings.count() - of_rates - not_told,
-        told - policies.len() - standard.len(),
-        "{limitation:#} {limits}"
-    );
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "));
+    for (name, default) in settings {
+        let more = default.parse::<u64>().unwrap() + 1;
+        let text = format!("[limits]\n{name} = {more}");
+        config = Raw::parse(&text).unwrap().check("/data".into()).unwrap();
+        // A grace is no limit of what clients do.
+        let is_told = told(&config) != before;
+        assert_eq!(is_told, name != "grace_s", "{name}");
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_info_4_the_page_tells_every_limit_and_rule_of_the_document() {
+    let mut config = Config::in_memory();
+    config.rules.kinds = Some([1059, 10_050].into());
+    config.limits.malformed_messages = 31;
+    config.limits.counts = 9;
+    config.limits.auth_per_address = None;
+    let limits = sotto_relay::told::limits(&config);
+    let relay = start(config).await;
+    let address = format!("127.0.0.1:{}", relay.port());
+    let (_, html) = get(&address, "/", "").await;
+    let (_, body) = get(&address, "/", "Accept: application/nostr+json\r\n").await;
+    let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(html.matches("<tr>").count(), limits.len());
+    for limit in limits {
+        assert!(html.contains(limit.of), "{limit:?}");
+        assert!(document["limitation"][limit.name] != json!(null));
+    }
+    for row in [
+        "Malformed messages</th><td>31<",
+        "Counts at the same time</th><td>9<",
+        "Values of one list in a filter</th><td>500<",
+        "Largest message of a reconciliation</th><td>58.5 KiB<",
+        "How far the time of a proof may be off</th><td>10 minutes<",
+        "Only events of these kinds: 1059, 10050.",
+    ] {
+        assert!(html.contains(row), "no {row} in {html}");
+    }
+    assert!(!html.contains("Attempts to prove a key from one address"));
     relay.stop().await.unwrap();
 }
