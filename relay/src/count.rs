@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use wire::{Filter, OkMessage, PublicKey, Reason, RelayFrame, SubscriptionId};
 
@@ -27,12 +28,14 @@ pub struct Count {
 
 impl Count {
     /// Counts, at most up to `most`, and answers with COUNT or, where more match, CLOSED. Holds
-    /// one page of events at a time.
-    pub async fn answer(self, history: History, most: usize) {
+    /// one page of events at a time. Its `place` among the counts at work is free before anybody
+    /// hears the answer, so that the next one finds it.
+    pub async fn answer(self, history: History, most: usize, place: OwnedSemaphorePermit) {
         let counted = tokio::select! {
             counted = self.count(&history, most) => counted,
             () = self.stop.cancelled() => return,
         };
+        drop(place);
         self.outbox.push(match counted {
             Ok(count) => answer(&self.id, count, most),
             Err(error) => {

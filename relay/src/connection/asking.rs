@@ -100,8 +100,7 @@ impl Connection {
         let most = self.in_force.config.limits.counted_events;
         let history = self.shared.history.clone().paid_by(self.reading.clone());
         tokio::spawn(async move {
-            let _permit = permit;
-            count.answer(history, most).await;
+            count.answer(history, most, permit).await;
         });
     }
 
