@@ -13,6 +13,7 @@ mod circles;
 mod deletion;
 mod files;
 mod hostile;
+mod kinds;
 mod large;
 mod members;
 mod messages;

@@ -47,6 +47,10 @@ pub const APP_DATA: u16 = 30078;
 /// Key package, reserved for the sessions.
 pub const KEY_PACKAGE: u16 = 30450;
 
+/// What Sotto publishes on its users' relays, beside deletions and requests to join or to leave.
+/// A relay that takes some kinds only, and not all of these, is one that Sotto cannot live on.
+pub const SOTTO: [u16; 5] = [WRAP, EPHEMERAL_WRAP, INBOX_RELAYS, FILE_SERVERS, APP_DATA];
+
 /// Whether only the newest event of an author and kind counts (NIP-01).
 pub fn is_replaceable(kind: u16) -> bool {
     kind == 0 || kind == 3 || (10_000..20_000).contains(&kind)

@@ -10,6 +10,11 @@ use crate::error::{Error, ErrorWord, Result};
 use crate::home::CircleRow;
 use crate::view::CircleView;
 
+/// What to do where no relay takes the circle definitions.
+const LIST_REFUSED: &str = "until one takes it, the seed words bring back the circle personal alone; \
+                            it is tried again by each sync. Ask the relay's operator, or add another: \
+                            `sotto relay add URL`";
+
 impl Client {
     /// All circles, in the order of their creation.
     pub fn circles(&self) -> Result<Vec<CircleView>> {
@@ -99,6 +104,33 @@ impl Client {
         let value = made.circle(None)?;
         made.close().await;
         Ok(Outcome { value, error })
+    }
+
+    /// Warns where relays of circle 0 refuse its definitions. The error where that matters: none has
+    /// them, and there are circles that the words would not bring back.
+    pub(super) fn warn_of_refused_definitions(&mut self) -> Result<Option<Error>> {
+        let Some(refused) = self.engine.refused_circles(&self.store)? else {
+            return Ok(None);
+        };
+        let circles = self.unlocked.root.circles()?;
+        let has_others = circles.iter().any(|row| !row.removed && row.index != 0);
+        if has_others
+            && !refused.is_kept_somewhere
+            && let Some((word, says)) = refused.says.first()
+        {
+            let detail = format!("the list of your circles is on none of your relays; {says}");
+            return Ok(Some(Error::new(*word, detail).hint(LIST_REFUSED)));
+        }
+        let about = match refused.is_kept_somewhere {
+            true => "a relay does not keep the list of your circles, so restore from another",
+            false => {
+                "the list of your circles is on no relay yet, so the seed words would bring back no other"
+            }
+        };
+        for (_, says) in refused.says {
+            self.warnings.push(format!("{about}; {says}"));
+        }
+        Ok(None)
     }
 
     fn warn_of_shared(&mut self, rows: &[CircleRow], circle: &NewCircle) {

@@ -92,6 +92,9 @@ impl Client {
         if let Some(unwelcome) = self.engine.unwelcome(&self.store)? {
             self.warnings.push(unwelcome.detail);
         }
+        if let Some(refused) = self.warn_of_refused_definitions()? {
+            self.warnings.push(refused.detail);
+        }
         let value = self.sent_view(&ids)?;
         Ok(Outcome { value, error })
     }
@@ -244,7 +247,8 @@ impl Client {
     /// Fetches everything that waits on the inbox relays, and sends what waits here.
     ///
     /// The error beside the report: `unreachable` (3) or `auth_refused` (4) where no relay could
-    /// be read, `partly_done` (5) where some could not.
+    /// be read, `partly_done` (5) where some could not; `refused` (10) or `auth_refused` where all
+    /// were read and none of circle 0's takes the list of the circles.
     pub async fn sync(&mut self) -> Result<Outcome<SyncView>> {
         let until = self.deadline();
         if self.servers()?.0.is_empty() {
@@ -270,6 +274,12 @@ impl Client {
             && unwelcome.detail.ends_with(&error.detail)
         {
             error.hint = unwelcome.hint;
+        }
+        if let Some(refused) = self.warn_of_refused_definitions()? {
+            match error {
+                Some(_) => self.warnings.push(refused.detail),
+                None => error = Some(refused),
+            }
         }
         Ok(Outcome { value, error })
     }
@@ -398,10 +408,12 @@ impl Client {
                 ErrorWord::PartlyDone,
                 "something is left to send",
             )),
-            _ => Some(Error::new(
-                ErrorWord::Unreachable,
-                "nothing of the outbox could be sent",
-            )),
+            _ => Some(self.warn_of_refused_definitions()?.unwrap_or_else(|| {
+                Error::new(
+                    ErrorWord::Unreachable,
+                    "nothing of the outbox could be sent",
+                )
+            })),
         };
         Ok(Outcome { value, error })
     }

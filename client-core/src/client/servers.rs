@@ -165,6 +165,9 @@ impl Client {
         // What other devices had published was merged on the way.
         self.adopt_servers()?;
         self.merge_definitions()?;
+        if let Some(refused) = self.warn_of_refused_definitions()? {
+            self.warnings.push(refused.detail);
+        }
         Ok(match driven {
             Driven::Reached(error) => error,
             Driven::Idle | Driven::TimedOut => Some(

@@ -7,9 +7,19 @@ use bytes::Bytes;
 use crypto::circles::tag_value;
 use wire::{Event, Filter, RelayUrl, VerifiedEvent, kinds, limits};
 
+use crate::engine::lists::refusal_word;
 use crate::engine::machine::{Engine, Op, Rng, Step, Turn};
 use crate::error::{Error, ErrorWord, Result};
-use crate::store::{Purpose, Store};
+use crate::store::{EnvelopeRow, OutboxRow, Purpose, RowState, Store};
+
+/// Own relays that refuse the circle definitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CirclesRefused {
+    /// Each of them, and its reason; with the kind of failure that it is.
+    pub says: Vec<(ErrorWord, String)>,
+    /// Whether another has them.
+    pub is_kept_somewhere: bool,
+}
 
 impl Engine {
     /// Stores sealed circle definitions to be published with circle 0's next traffic; nothing is
@@ -35,6 +45,28 @@ impl Engine {
         Ok(())
     }
 
+    /// What the own relays say that refuse the newest definitions; nothing where none does. Those
+    /// stay in the outbox, since without them the words would bring back circle 0 alone.
+    pub fn refused_circles(&self, store: &Store) -> Result<Option<CirclesRefused>> {
+        let connection = store.connection();
+        let Some(envelope) = EnvelopeRow::newest_circles(connection)? else {
+            return Ok(None);
+        };
+        let rows = OutboxRow::of_event(connection, &envelope.id)?;
+        let is_refusal = |row: &&OutboxRow| {
+            row.last == "refused" && matches!(row.state, RowState::Queued | RowState::Refused)
+        };
+        let says = rows.iter().filter(is_refusal).map(|row| {
+            let detail = format!("{}: {}", row.relay, row.detail);
+            (refusal_word(&row.detail), detail)
+        });
+        let says: Vec<_> = says.collect();
+        Ok((!says.is_empty()).then(|| CirclesRefused {
+            says,
+            is_kept_somewhere: rows.iter().any(|row| row.state == RowState::Accepted),
+        }))
+    }
+
     /// The definitions that came since the last call, verified as our account's. The own lists
     /// and these are read together: by `set_servers`, `sync` and `watch`.
     pub fn take_circles(&mut self) -> Vec<VerifiedEvent> {
@@ -52,6 +84,14 @@ impl Turn<'_> {
             .with_kinds([kinds::APP_DATA])
             .with_tag('d', [tag_value(self.account)]);
         self.query_own(Op::Circles, relay, filter);
+    }
+
+    /// What is not published of the definitions is tried now: whatever refused it may have changed.
+    pub fn hurry_circles(&mut self) -> Result<()> {
+        match EnvelopeRow::newest_circles(self.tx)? {
+            Some(envelope) => OutboxRow::hurry_event(self.tx, &envelope.id, self.now),
+            None => Ok(()),
+        }
     }
 
     /// Definitions came from some relay.

@@ -102,13 +102,7 @@ impl Engine {
             }
             let refusal = rows.iter().find(|r| r.state == RowState::Refused);
             let error = match refusal {
-                Some(row) if row.detail.starts_with("restricted") => {
-                    Error::new(ErrorWord::AuthRefused, row.detail.clone())
-                }
-                Some(row) if row.detail.starts_with("auth-required") => {
-                    Error::new(ErrorWord::AuthRefused, row.detail.clone())
-                }
-                Some(row) => Error::new(ErrorWord::Refused, row.detail.clone()),
+                Some(row) => Error::new(refusal_word(&row.detail), row.detail.clone()),
                 None => {
                     let detail = rows.first().map(|r| r.detail.clone()).unwrap_or_default();
                     Error::new(ErrorWord::Unreachable, detail)
@@ -118,6 +112,14 @@ impl Engine {
             return Ok(Progress::Failed(error));
         }
         Ok(Progress::Reached)
+    }
+}
+
+/// What kind of failure it is that an own relay refuses something of ours with these words.
+pub(crate) fn refusal_word(detail: &str) -> ErrorWord {
+    match detail.starts_with("restricted") || detail.starts_with("auth-required") {
+        true => ErrorWord::AuthRefused,
+        false => ErrorWord::Refused,
     }
 }
 

@@ -52,6 +52,7 @@ mod report;
 mod send;
 
 pub use channel::Protection;
+pub use circles::CirclesRefused;
 pub use compose::{Compose, SpooledFile};
 pub use file_message::FileCipher;
 pub use files::{FileFormat, FilePlan};

@@ -24,6 +24,9 @@ const RETRY_FIRST_SECONDS: u64 = 5;
 const RETRY_MAX_SECONDS: u64 = 3_600;
 /// A relay that says "too fast" is left alone for at least so long.
 const RATE_LIMIT_SECONDS: u64 = 30;
+/// A relay that refuses the circle definitions is asked again after so long at least: until it takes
+/// them, or another does, the seed words alone would not bring the circles back.
+const CIRCLES_SECONDS: u64 = 600;
 /// Refusals without a standard prefix may pass: after so many tries they are final.
 const UNKNOWN_REFUSALS: u32 = 3;
 /// Relays take no wraps that are older (NIP-59 draws their times from two days).
@@ -214,7 +217,13 @@ impl Turn<'_> {
             PublishOutcome::Accepted(message) => (RowState::Accepted, "accepted", message.text),
             PublishOutcome::Refused(message) => {
                 row.touched = was_touched;
-                self.refused(&mut row, &envelope, message)
+                match self.refused(&mut row, &envelope, message) {
+                    (RowState::Refused, last, detail) if envelope.purpose == Purpose::Circles => {
+                        row.next_at = self.backoff(row.attempts, CIRCLES_SECONDS);
+                        (RowState::Queued, last, detail)
+                    }
+                    settled => settled,
+                }
             }
             PublishOutcome::Unreachable(why) => {
                 row.touched = was_touched;

@@ -208,6 +208,16 @@ impl EnvelopeRow {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The newest circle definitions that were to be published.
+    pub fn newest_circles(connection: &Connection) -> Result<Option<Self>> {
+        Ok(connection
+            .prepare_cached(&format!(
+                "SELECT {ENVELOPE} FROM envelopes WHERE purpose = ?1 ORDER BY rowid DESC LIMIT 1"
+            ))?
+            .query_row([Purpose::Circles.name()], Self::read)
+            .optional()?)
+    }
+
     /// Those that nobody knows yet where to send.
     pub fn unrouted(connection: &Connection) -> Result<Vec<Self>> {
         let mut statement = connection.prepare_cached(&format!(
@@ -411,6 +421,16 @@ impl OutboxRow {
             |row| row.get(0),
         )?;
         Ok(next.map(uint))
+    }
+
+    /// Makes the queued rows of one event due, whatever their back-off says.
+    pub fn hurry_event(connection: &Connection, id: &EventId, now: u64) -> Result<()> {
+        connection.execute(
+            "UPDATE outbox SET next_at = ?2 WHERE event_id = ?1 AND state = 'queued' \
+             AND next_at > ?2",
+            params![id.as_bytes(), int(now)],
+        )?;
+        Ok(())
     }
 
     /// Makes every queued row due, whatever its back-off says.

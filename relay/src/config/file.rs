@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use wire::kinds::SOTTO;
 use wire::limits;
 
 use super::{ConfigError, IndexEngine};
@@ -31,6 +32,7 @@ macro_rules! section {
             fn document(&self, out: &mut String) {
                 $(
                     for line in [$($doc),+] {
+                        let line = line.replace("wire::kinds::SOTTO", &format!("{SOTTO:?}"));
                         // Writing to a String cannot fail.
                         let _ = writeln!(out, "#{line}");
                     }
@@ -77,8 +79,8 @@ section! {
         write: String = "open".to_owned(),
         /// The members' public keys, 64 hex digits each.
         members: Vec<String> = Vec::new(),
-        /// The kinds that are taken, beside deletions (5) and requests to vanish (62), for example
-        /// [1059, 21059, 10050]; empty: any.
+        /// The kinds that are taken, beside deletions (5) and requests to vanish (62); empty: any.
+        /// Sotto needs wire::kinds::SOTTO.
         kinds: Vec<u16> = Vec::new(),
         /// Leading zero bits that an event's id must have as proof of work (NIP-13); 0: none.
         pow_bits: u8 = 0,

@@ -131,6 +131,9 @@ fn r_prog_5_the_example_configuration_is_accepted() {
     );
     let written = std::fs::read(&path).unwrap();
     assert_eq!(run(&["init"]).stdout, written);
+    // The kinds that it tells are those that Sotto is tried out with.
+    let needs = format!("# Sotto needs {:?}.", wire::kinds::SOTTO);
+    assert!(String::from_utf8_lossy(&written).contains(&needs));
     // Root writes it and the relay's own user reads it, as the caller's umask has it.
     let shared = folder.path().join("shared.toml");
     let status = std::process::Command::new("sh")
