@@ -1,8 +1,9 @@
 //! What a client says to a relay (NIP-01, NIP-42, NIP-45, NIP-77).
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::DecodeError;
 use crate::event::Event;
@@ -229,8 +230,39 @@ fn filters_of(raw: &[&RawValue], what: &'static str) -> Result<Vec<Filter>, Deco
     raw.iter().copied().map(filter_of).collect()
 }
 
+/// The fields of a JSON object that has each of them once: of a filter with a key twice, two readers
+/// could understand two things.
+struct Fields(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Fields, A::Error> {
+                let mut fields = Map::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    if fields.insert(key, value).is_some() {
+                        return Err(serde::de::Error::custom("a key twice"));
+                    }
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 fn filter_of(raw: &RawValue) -> Result<Filter, DecodeError> {
-    let value: Value =
+    let Fields(fields) =
         serde_json::from_str(raw.get()).map_err(|_| DecodeError::malformed("filter"))?;
-    Filter::decode(&value)
+    Filter::decode(&Value::Object(fields))
 }

@@ -208,6 +208,22 @@ fn filters_have_caps() {
 }
 
 #[test]
+fn a_filter_with_a_key_twice_is_refused_by_every_frame_that_has_one() {
+    for frame in [
+        r#"["REQ","s",{"kinds":[7],"kinds":[1]}]"#,
+        r##"["COUNT","s",{},{"#e":["x"],"limit":1,"#e":["x"]}]"##,
+        r#"["NEG-OPEN","s",{"since":1,"\u0073ince":1},"61"]"#,
+    ] {
+        let refused = ClientFrame::decode(&Bytes::from_static(frame.as_bytes()));
+        assert_eq!(
+            refused.unwrap_err().error,
+            DecodeError::Malformed { what: "filter" },
+            "{frame}"
+        );
+    }
+}
+
+#[test]
 fn filter_bounds_are_inclusive() {
     let event = signed(plain());
     let filter = |since, until| Filter {

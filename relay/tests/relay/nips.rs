@@ -42,6 +42,10 @@ async fn r_sub_4_a_filter_with_unknown_elements_is_unsupported_and_a_wrong_one_i
         &format!("{{\"authors\":[\"{capitals}\"]}}"),
         "{\"since\":-1}",
         "{\"limit\":1.5}",
+        // Which of the two would hold?
+        "{\"kinds\":[7],\"kinds\":[1]}",
+        "{\"#p\":[\"x\"],\"#\\u0070\":[\"x\"]}",
+        "{\"kinds\":[1]},{\"limit\":1,\"limit\":1}",
     ] {
         let text = closed(&mut client, &id, rest).await;
         assert!(text.starts_with("invalid:"), "{rest}: {text}");
