@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::bodies::{Bodies, MemoryBodies};
 use super::damage::Damage;
+use super::folder::FolderLock;
 use super::keys::{self, Entry, Hash, Hasher};
 use super::log::SegmentLog;
 use super::memory::MemoryIndex;
-use super::recovery::FolderLock;
 use super::{Index, StoreError, Stored, Writer};
 use crate::metrics::{Counter, Histogram};
 use crate::policy::Rules;

@@ -2,7 +2,7 @@
 //!
 //! `log/<8 hex digits>.seg`, numbered upwards and never again. Each begins with [`MAGIC`]; then
 //! follow records ([`super::record`]). The last segment is the tail; a segment is closed when it
-//! has reached its size. A record never spans two segments.
+//! has reached its size. A record never spans two segments. [`CHECK`] lies beside them.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -21,6 +21,8 @@ use crate::metrics::Histogram;
 
 /// The first bytes of a segment.
 pub const MAGIC: [u8; ALIGN] = *b"sotto/log/2\0\0\0\0\n";
+/// The file beside the segments that says which secret they were written with.
+pub(super) const CHECK: &str = "secret.check";
 /// Where the first record of a segment begins.
 pub const FIRST: u64 = ALIGN as u64;
 /// Bytes read at a time while scanning, and written at a time while wiping.
@@ -62,6 +64,9 @@ impl SegmentLog {
         let mut segments = BTreeMap::new();
         for entry in std::fs::read_dir(folder)? {
             let name = entry?.file_name();
+            if name == CHECK {
+                continue;
+            }
             let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
             let number = number.filter(|digits| digits.len() == 8);
             let number = number.and_then(|digits| u32::from_str_radix(digits, 16).ok());

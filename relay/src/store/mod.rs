@@ -22,6 +22,7 @@ pub mod damage;
 pub mod engine;
 pub mod events;
 pub mod fjall;
+mod folder;
 pub mod keys;
 pub mod log;
 pub mod memory;

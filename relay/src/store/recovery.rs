@@ -13,23 +13,20 @@
 //!   is sent again ([`super::damage`]). Bodies are not read for that.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rand::TryRng as _;
-use rand::rngs::SysRng;
-use rustix::fs::FlockOperation;
 use wire::Event;
 
 use super::bodies::Bodies as _;
 use super::damage::Damage;
 use super::engine;
+use super::folder::{
+    FolderLock, bind_secret, check_secret, file_system_warning, make_private, refuse_parts, secret,
+};
 use super::keys::{self, Entry, Hash, Hasher, Place};
-use super::log::{FIRST, Scanned, SegmentLog, sync_folder};
+use super::log::{FIRST, Scanned, SegmentLog};
 use super::record::Record;
 use super::rows::{Hashes, Rows, version};
 use super::{EventStore, Index, Opened, StoreError, Stored, Writer};
@@ -58,10 +55,14 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
     make_private(folder)?;
     let lock = FolderLock::take(folder)?;
     let log_folder = folder.join("log");
-    refuse_without_log(folder, &log_folder)?;
+    refuse_parts(folder, &log_folder)?;
     make_private(&log_folder)?;
     let hasher = Hasher::new(&secret(folder, &log_folder)?)?;
+    let is_bound = check_secret(&log_folder, &hasher)?;
     let log = SegmentLog::open(&log_folder, options.segment_bytes, options.reserve_bytes)?;
+    if !is_bound {
+        bind_secret(folder, &log_folder, &hasher)?;
+    }
     let mut warnings = file_system_warning(folder);
     let damage = Damage::default();
     let (index, position) = open_index(options, &log, &damage, &mut warnings)?;
@@ -100,34 +101,6 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
         writer,
         warnings,
     })
-}
-
-/// Keeps other servers out of a data folder.
-#[derive(Debug)]
-pub(super) struct FolderLock(File);
-
-impl FolderLock {
-    fn take(folder: &Path) -> Result<Self, StoreError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(folder.join("lock"))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse),
-            Err(error) => Err(StoreError::Io(error.into())),
-        }
-    }
-}
-
-impl Drop for FolderLock {
-    fn drop(&mut self) {
-        // Closing alone would leave it locked for as long as a child that was just forked
-        // holds a copy of the descriptor. If this fails, closing is what is left.
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
-    }
 }
 
 /// How far in the log the index is.
@@ -196,24 +169,6 @@ fn open_index(
     std::fs::remove_dir_all(&folder)?;
     make_private(&folder)?;
     Ok((engine::open(options.index, &folder)?, start))
-}
-
-/// Refuses to make an empty log where there was one: the log is the truth, and is never removed
-/// before the index and the secret that belong to it are.
-fn refuse_without_log(folder: &Path, log_folder: &Path) -> Result<(), StoreError> {
-    let is_empty = |folder: &Path| match std::fs::read_dir(folder) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(StoreError::Io(error)),
-    };
-    let had_one = !is_empty(&folder.join("index"))?;
-    if had_one && is_empty(log_folder)? {
-        return Err(StoreError::Damaged("the log is missing"));
-    }
-    if !log_folder.exists() && folder.join("secret").exists() {
-        return Err(StoreError::Damaged("the log folder is missing"));
-    }
-    Ok(())
 }
 
 /// How many events the index places in each segment that is missing or ends before. Reads every
@@ -475,96 +430,4 @@ impl Replay<'_> {
         self.erase(entry.place, &other)?;
         Ok(false)
     }
-}
-
-/// The store's secret; made with the store.
-fn secret(folder: &Path, log_folder: &Path) -> Result<[u8; 32], StoreError> {
-    let path = folder.join("secret");
-    let mut secret = [0; 32];
-    match File::open(&path) {
-        Ok(mut file) => {
-            file.read_exact(&mut secret)
-                .map_err(|_| StoreError::Damaged("the secret file is too short"))?;
-            // A start that was killed may not have got this far.
-            sync_folder(folder)?;
-            return Ok(secret);
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
-    }
-    if std::fs::read_dir(log_folder)?.next().is_some() {
-        // Without it no deletion that is remembered could be recognised.
-        return Err(StoreError::Damaged("the secret file is missing"));
-    }
-    SysRng
-        .try_fill_bytes(&mut secret)
-        .map_err(|_| StoreError::Damaged("the system gives no random bytes"))?;
-    // Renamed into place, so that a crash leaves all of it or nothing.
-    let new = folder.join("secret.new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&secret).map_err(StoreError::of_write)?;
-    file.sync_all()?;
-    std::fs::rename(&new, &path)?;
-    sync_folder(folder)?;
-    Ok(secret)
-}
-
-/// Makes a folder, and those above it that are absent, and sees to it that their names last: what
-/// is synced in a folder whose own name never reached the disk is gone after a power loss.
-fn make_private(folder: &Path) -> Result<(), StoreError> {
-    let above = |folder: &Path| match folder.parent() {
-        Some(above) if above != Path::new("") => above.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let absent: Vec<_> = folder
-        .ancestors()
-        .take_while(|folder| *folder != Path::new("") && !folder.exists())
-        .map(above)
-        .collect();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(StoreError::of_write)?;
-    if absent.is_empty() {
-        // It may have been made by a start that was killed before this. Who owns the folder above
-        // it may not let us read that one, and then made this one before.
-        let _ = sync_folder(&above(folder));
-    }
-    for above in absent {
-        sync_folder(&above).map_err(StoreError::of_write)?;
-    }
-    Ok(())
-}
-
-/// What cannot be promised here: overwriting in place does not destroy the old bytes where the
-/// file system writes elsewhere.
-pub fn file_system_warning(folder: &Path) -> Vec<String> {
-    const COPY_ON_WRITE: [(u64, &str); 5] = [
-        (0x9123_683e, "btrfs"),
-        (0x2fc1_2fc1, "zfs"),
-        (0xca45_1a4e, "bcachefs"),
-        (0xf2f5_2010, "f2fs"),
-        (0x3434, "nilfs2"),
-    ];
-    let Ok(info) = rustix::fs::statfs(folder) else {
-        return Vec::new();
-    };
-    // The type's width differs between platforms; the numbers above fit 32 bits.
-    let magic = u64::try_from(info.f_type).unwrap_or_default() & 0xffff_ffff;
-    COPY_ON_WRITE
-        .iter()
-        .filter(|(number, _)| *number == magic)
-        .map(|(_, name)| {
-            format!(
-                "the data lies on {name}, which writes changed blocks elsewhere: deleted events \
-                 are gone from the files, but their old blocks may stay on the disk for a while"
-            )
-        })
-        .collect()
 }

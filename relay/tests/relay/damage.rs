@@ -374,6 +374,49 @@ fn r_lock_3_a_folder_whose_log_is_missing_is_not_touched() {
     }
 }
 
+#[test]
+fn r_lock_4_a_secret_of_another_log_is_refused_and_nothing_is_touched() {
+    let to = person(2);
+    for engine in IndexEngine::ALL {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (folder, other) = (folder.path(), other.path());
+        let wraps = &wraps(&to)[..4];
+        filled(folder, engine, wraps);
+        filled(other, engine, wraps);
+        let secret = folder.join("secret");
+        let own = std::fs::read(&secret).unwrap();
+        let content = || -> Vec<_> {
+            let files = files::files(folder).into_iter();
+            let mut content: Vec<_> = files
+                .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+                .collect();
+            content.sort();
+            content
+        };
+        std::fs::copy(other.join("secret"), &secret).unwrap();
+        for _ in 0..2 {
+            let before = content();
+            let opened = recovery::open(&options(folder, engine), Default::default());
+            assert!(matches!(opened, Err(StoreError::Damaged(_))), "{engine:?}");
+            assert_eq!(content(), before, "{engine:?}");
+            // Neither does it matter what the index thinks.
+            let _ = std::fs::remove_dir_all(folder.join("index"));
+        }
+        std::fs::write(&secret, &own).unwrap();
+        let opened = open(folder, engine);
+        assert_eq!(mail(&opened, &to), sorted(wraps));
+        end(opened);
+        // As an earlier version left it.
+        let check = folder.join("log/secret.check");
+        std::fs::remove_file(&check).unwrap();
+        end(open(folder, engine));
+        assert!(check.exists());
+        std::fs::copy(other.join("secret"), &secret).unwrap();
+        let opened = recovery::open(&options(folder, engine), Default::default());
+        assert!(matches!(opened, Err(StoreError::Damaged(_))), "{engine:?}");
+    }
+}
+
 /// Through the program, as an operator does it.
 #[test]
 fn r_prog_16_export_tells_what_it_could_not_read_and_import_brings_it_back() {
