@@ -25,7 +25,7 @@ use crate::{management, nip11, page};
 /// per connection.
 pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1024;
 
-/// The document and the page at any path; the rest where the relay is.
+/// Everything that the relay answers; at other paths than its own there is nothing.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(root).with_state(shared)
 }
@@ -37,6 +37,11 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
         let mut texts = values.filter_map(|value| value.to_str().ok());
         texts.any(|value| value.to_ascii_lowercase().contains(text))
     };
+    // One relay has one address (NIP-01): at another path there is none.
+    if !shared.settings.get().own.has_path(parts.uri.path()) {
+        let why = "this relay is at / and at the paths of server.public_urls\n";
+        return (StatusCode::NOT_FOUND, why).into_response();
+    }
     if parts.method == Method::OPTIONS {
         return open_to_pages(StatusCode::NO_CONTENT.into_response());
     }
@@ -54,12 +59,10 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
         };
         return open_to_pages(answer);
     }
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return open_to_pages(not_allowed());
+    }
     if wants(header::UPGRADE, "websocket") {
-        // One relay has one address (NIP-01): at another path there is none.
-        if !shared.settings.get().own.has_path(parts.uri.path()) {
-            let why = "this relay is at / and at the paths of server.public_urls\n";
-            return (StatusCode::NOT_FOUND, why).into_response();
-        }
         let Some(arrival) = parts.extensions.remove::<Arc<Arrival>>() else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -78,6 +81,14 @@ async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> 
         false => page(&in_force, &parts.headers),
     };
     open_to_pages(shown)
+}
+
+/// To a method that means nothing here, or to a POST that is none of the management API.
+fn not_allowed() -> Response {
+    let why = "GET shows what this relay is, and POST with the content type \
+               application/nostr+json+rpc manages it (NIP-86)\n";
+    let allowed = [(header::ALLOW, "GET, HEAD, POST, OPTIONS")];
+    (StatusCode::METHOD_NOT_ALLOWED, allowed, why).into_response()
 }
 
 /// Lets a page of any origin read the answer, as NIP-11 asks. A star would not include

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use wire::{Event, Filter, HttpAuth};
 
 use crate::files::{self, holding, traces};
+use crate::operator::{ask, get};
 use crate::support::{Client, Person, now, person, start};
 
 fn managed(folder: &Path, admins: &[&Person]) -> Config {
@@ -507,5 +508,36 @@ async fn r_path_1_the_relay_is_at_its_own_paths_and_nowhere_else() {
         let opened = tokio_tungstenite::client_async(&url, stream).await;
         assert_eq!(opened.is_ok(), is_here, "{path}");
     }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_path_2_at_another_path_is_nothing_and_other_methods_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(managed(folder.path(), &[])).await;
+    let address = format!("127.0.0.1:{}", relay.port());
+    for path in ["/other", "/favicon.ico", "/metrics", "/inbox/further"] {
+        for accept in ["text/html", "application/nostr+json"] {
+            let headers = format!("Accept: {accept}\r\n");
+            let (head, body) = get(&address, path, &headers).await;
+            assert!(head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
+            assert!(body.contains("server.public_urls"), "{path}: {body}");
+        }
+    }
+    for path in ["/", "/inbox", "/inbox/"] {
+        let (head, _) = get(&address, path, "").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+    }
+    for method in ["PUT", "DELETE", "PATCH", "POST"] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: {address}\r\n");
+        let (head, body) = ask(&address, &request).await;
+        assert!(head.starts_with("HTTP/1.1 405 "), "{method}: {head}");
+        assert!(head.contains("allow: GET, HEAD, POST, OPTIONS"), "{head}");
+        assert!(!body.contains('<'), "{method}: {body}");
+    }
+    let request = format!("HEAD / HTTP/1.1\r\nHost: {address}\r\n");
+    let (head, body) = ask(&address, &request).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, "");
     relay.stop().await.unwrap();
 }

@@ -271,8 +271,8 @@ async fn r_metrics_1_what_happens_is_counted_without_keys_ids_and_addresses() {
     assert!(head.contains(" 404 "), "{head}");
     // Clients are not told.
     let clients = program.url();
-    let (_, page) = get(clients.trim_start_matches("ws://"), "/metrics", "").await;
-    assert!(!page.contains("sotto_relay_"));
+    let (head, page) = get(clients.trim_start_matches("ws://"), "/metrics", "").await;
+    assert!(head.contains(" 404 ") && !page.contains("sotto_relay_"));
 }
 
 #[tokio::test]

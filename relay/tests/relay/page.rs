@@ -26,7 +26,7 @@ fn described() -> Config {
 async fn r_page_1_a_person_sees_how_to_connect_and_what_holds() {
     let relay = start(described()).await;
     let address = format!("127.0.0.1:{}", relay.port());
-    let (head, html) = get(&address, "/any/path", "Accept: text/html,*/*;q=0.8\r\n").await;
+    let (head, html) = get(&address, "/", "Accept: text/html,*/*;q=0.8\r\n").await;
     assert!(
         head.contains("content-type: text/html; charset=utf-8"),
         "{head}"
