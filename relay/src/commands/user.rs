@@ -97,9 +97,7 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
             let (config, file) = open(place, true)?;
             let now = config.clock.now();
             written(file.change(|roster| roster.allow(key, &note, now))?)?;
-            if config.rules.writers == Writers::Anybody {
-                say.warn("policy.write is \"open\": everybody may write, members or not");
-            }
+            warn_if_open(say, &config);
             tell(say, &key, "member");
         }
         Verb::Remove { place, key } => {
@@ -216,19 +214,29 @@ fn invite(say: &Say, place: Place, uses: u32, expires: Duration) -> Result<(), F
         "uses": uses,
         "expires_at": expires_at,
     });
-    if link.is_none() {
-        say.warn("server.public_urls names no URL: write yours and a # before the code");
-    }
-    let line = link.unwrap_or_else(|| code.expose().to_owned());
-    let keys = plural(uses);
-    let end = spell(expires.as_secs());
-    say.out(
-        &object,
-        &format!(
-            "{line}\n\nFor {keys}, for {end}. Whoever gets it runs: sotto init --relay '{line}'"
+    warn_if_open(say, &config);
+    let (keys, end) = (plural(uses), spell(expires.as_secs()));
+    let text = match &link {
+        Some(link) => format!(
+            "{link}\n\nFor {keys}, for {end}. Whoever gets it runs: sotto init --relay '{link}'"
         ),
-    );
+        None => {
+            say.warn("server.public_urls names no URL: write yours and a # before the code");
+            let code = code.expose();
+            format!(
+                "{code}\n\nFor {keys}, for {end}. Give it away behind your relay's address and a #, \
+                 as in wss://relay.example#CODE; whoever gets that line runs: sotto init --relay LINE"
+            )
+        }
+    };
+    say.out(&object, &text);
     Ok(())
+}
+
+fn warn_if_open(say: &Say, config: &Config) {
+    if config.rules.writers == Writers::Anybody {
+        say.warn("policy.write is \"open\": everybody may write, members or not");
+    }
 }
 
 /// The configuration and the roster of its data folder, which is made where it may be new.

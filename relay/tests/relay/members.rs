@@ -545,3 +545,22 @@ async fn r_user_2_an_invite_is_printed_once_redeemed_and_can_be_revoked() {
     let mut client = Client::connect_as(&program.url, &who).await;
     client.put(&who.note("still in")).await;
 }
+
+#[test]
+fn r_user_4_an_invite_without_an_address_says_where_it_goes_and_prints_no_command_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut command = binary();
+    command.args(["user", "invite", "--data"]).arg(&data);
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stdout).unwrap();
+    let code = told.lines().next().unwrap();
+    assert!(code.starts_with("join1"), "{told}");
+    assert!(!told.contains(&format!("--relay '{code}")), "{told}");
+    assert!(told.contains("wss://relay.example#CODE"), "{told}");
+    let warned = String::from_utf8(output.stderr).unwrap();
+    assert!(warned.contains("server.public_urls"), "{warned}");
+    // Everybody may write here already.
+    assert!(warned.contains("policy.write is \"open\""), "{warned}");
+}
