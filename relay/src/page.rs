@@ -13,7 +13,7 @@ use axum::http::header::HOST;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
-use wire::RelayUrl;
+use wire::{RelayUrl, kinds};
 
 use crate::budget::Rate;
 use crate::config::Tls;
@@ -68,7 +68,7 @@ pub fn page(in_force: &InForce, headers: &HeaderMap) -> String {
     }
     html.push_str("</header>\n<main>\n");
     connecting(&mut html, in_force, headers);
-    promises(&mut html);
+    promises(&mut html, in_force);
     writing(&mut html, in_force);
     limits(&mut html, in_force);
     operator(
@@ -113,6 +113,18 @@ fn connecting(html: &mut String, in_force: &InForce, headers: &HeaderMap) {
         return;
     };
     let first = escaped(first.as_str());
+    if in_force.config.rules.writers != Writers::Anybody {
+        let _ = write!(
+            html,
+            " Only its members have a mailbox here; whoever wants to be one asks its operator for an \
+             invite.</p>\n\
+             <ul>\n<li>With Sotto and an invite: <code>sotto init --relay '{first}#CODE'</code>, \
+             where what is in quotes is the invite as it came.</li>\n\
+             <li>Members with another app for private messages (NIP-17) add the address above to \
+             their list of relays for direct messages.</li>\n</ul>\n</section>\n",
+        );
+        return;
+    }
     let _ = write!(
         html,
         " Give the address above to your app as an inbox relay.</p>\n\
@@ -141,14 +153,23 @@ fn addresses(in_force: &InForce, headers: &HeaderMap) -> Vec<RelayUrl> {
         .collect()
 }
 
-fn promises(html: &mut String) {
+fn promises(html: &mut String, in_force: &InForce) {
     html.push_str(
         "<section aria-labelledby=\"promises\">\n<h2 id=\"promises\">What it does</h2>\n<ul>\n\
-         <li>Messages arrive sealed: neither the relay nor its operator can read them, or tell who \
-         wrote them.</li>\n\
+         <li>What arrives sealed neither the relay nor its operator can read, or tell who wrote \
+         it.</li>\n\
          <li>A sealed message is handed to the key that it is addressed to, once that key has \
-         proven itself, and to nobody else.</li>\n\
-         <li>What was acknowledged is on the disk.</li>\n\
+         proven itself, and to nobody else.</li>\n",
+    );
+    let is_sealed = |kinds: &BTreeSet<u16>| kinds.iter().all(|kind| kinds::is_wrap(*kind));
+    if !matches!(Kinds::of(in_force), Kinds::Only(kinds) if is_sealed(&kinds)) {
+        html.push_str(
+            "<li>Other events are not sealed: they name their author, and but for direct messages of \
+             the old kind (4) anybody may read them.</li>\n",
+        );
+    }
+    html.push_str(
+        "<li>What was acknowledged is on the disk.</li>\n\
          <li>What is deleted, or has reached its end, is overwritten, not only hidden.</li>\n\
          </ul>\n</section>\n",
     );

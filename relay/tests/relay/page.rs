@@ -51,6 +51,42 @@ async fn r_page_1_a_person_sees_how_to_connect_and_what_holds() {
 }
 
 #[tokio::test]
+async fn r_page_3_a_stranger_is_told_of_invites_where_only_members_have_a_mailbox() {
+    use sotto_relay::policy::Writers;
+    let closed = [
+        Writers::Members([person(1).key()].into()),
+        Writers::Recipients([person(1).key()].into()),
+    ];
+    for writers in closed {
+        let mut config = described();
+        config.rules.writers = writers;
+        let relay = start(config).await;
+        let address = format!("127.0.0.1:{}", relay.port());
+        let (_, html) = get(&address, "/", "").await;
+        assert!(html.contains("asks its operator for an invite"), "{html}");
+        let command = "sotto init --relay 'wss://relay.harbour.example#CODE'";
+        assert!(html.contains(command), "{html}");
+        assert!(!html.contains("sotto init --relay wss"), "{html}");
+        relay.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r_page_4_what_is_said_of_sealed_messages_is_not_said_of_others() {
+    const OTHERS: &str = "Other events are not sealed";
+    let mut sealed = described();
+    sealed.rules.kinds = Some([1059, 21059].into());
+    for (config, has_others) in [(described(), true), (sealed, false)] {
+        let relay = start(config).await;
+        let address = format!("127.0.0.1:{}", relay.port());
+        let (_, html) = get(&address, "/", "").await;
+        assert!(html.contains("What arrives sealed neither"), "{html}");
+        assert_eq!(html.contains(OTHERS), has_others, "{html}");
+        relay.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn r_page_2_the_page_runs_and_loads_nothing() {
     let relay = start(described()).await;
     let address = format!("127.0.0.1:{}", relay.port());
