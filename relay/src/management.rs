@@ -24,10 +24,11 @@ pub use request::{Call, Change, List, Malformed, Request};
 pub const CONTENT_TYPE: &str = "application/nostr+json+rpc";
 /// The largest request.
 const BODY_BYTES: usize = 64 * 1024;
-/// Proofs that are remembered, each for at most two minutes. Only administrators' are.
+/// Proofs that are remembered, each for at most two minutes: only administrators', and only those
+/// with which something was changed.
 const PROOFS: usize = 1_024;
 
-/// Proofs that were used, each with the second until which it could be used again.
+/// Proofs of changes, each with the second until which it could be used again.
 #[derive(Debug, Default)]
 pub struct UsedProofs(Mutex<HashMap<EventId, u64>>);
 
@@ -64,11 +65,14 @@ pub async fn answer(
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
-    let request = match read(shared, budget, headers, body).await {
-        Ok(request) => request,
+    let call = match read(shared, budget, headers, body).await {
+        Ok(call) => call,
         Err(Refused(status, why)) => return respond(status, &json!({ "error": why })),
     };
-    let done = methods::call(shared, &request).await;
+    let done = match call {
+        Ok(call) => methods::call(shared, call).await,
+        Err(why) => Err(why),
+    };
     let answer = match done {
         Ok(result) => json!({ "result": result }),
         Err(why) => json!({ "error": why }),
@@ -76,13 +80,18 @@ pub async fn answer(
     respond(StatusCode::OK, &answer)
 }
 
-/// Who asks is checked before what they ask, and the cheap before the dear.
+/// Who asks is checked before what they ask, and the cheap before the dear. What they ask; or, in
+/// words, what is wrong with it.
+///
+/// A change that comes again with the same proof is refused: it could undo one that was made in
+/// between. To look again changes nothing, and whoever lists, changes and lists within a second has
+/// the same proof for both lists, since its id holds nothing but the second and the request.
 async fn read(
     shared: &Arc<Shared>,
     budget: Option<&Budget>,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Request, Refused> {
+) -> Result<Result<Call, String>, Refused> {
     let in_force = shared.settings.get();
     let config = &in_force.config;
     if config.admins.is_empty() {
@@ -122,13 +131,17 @@ async fn read(
     proof.check("POST", is_here, &body, now).map_err(|_| {
         unauthorized("the proof is for another request, address or minute (NIP-98)")
     })?;
-    shared.used_proofs.take(proof.id(), proof.until(), now)?;
-    Request::decode(&body).map_err(|Malformed| {
+    let request = Request::decode(&body).map_err(|Malformed| {
         Refused(
             StatusCode::BAD_REQUEST,
             "not a JSON object with method and params (NIP-86)",
         )
-    })
+    })?;
+    let call = request.call();
+    if let Ok(Call::Change(_)) = call {
+        shared.used_proofs.take(proof.id(), proof.until(), now)?;
+    }
+    Ok(call)
 }
 
 /// Whether a URL is the relay's own, as its clients or as browsers write it.

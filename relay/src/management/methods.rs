@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wire::PublicKey;
 
-use super::request::{Call, Change, List, Request};
+use super::request::{Call, Change, List};
 use crate::enforcement;
 use crate::roster::Entry;
 use crate::server::Shared;
@@ -37,10 +37,10 @@ const METHODS: [&str; 21] = [
     "listblockedips",
 ];
 
-/// Does what a request asks for; the result, or what is wrong, in words.
-pub(super) async fn call(shared: &Arc<Shared>, request: &Request) -> Result<Value, String> {
+/// Does what is asked for; the result, or why not, in words.
+pub(super) async fn call(shared: &Arc<Shared>, call: Call) -> Result<Value, String> {
     let in_force = shared.settings.get();
-    match request.call()? {
+    match call {
         Call::Methods => Ok(json!(METHODS)),
         Call::Show(list) => Ok(show(list, &in_force)),
         Call::Change(Change::Unallow(key)) if in_force.config.rules.writers.lists(&key) => {
