@@ -117,7 +117,12 @@ impl Connection {
             };
         }
         if let Err(refusal) = self.budget(Budget::proof) {
-            self.refuse(id, refusal);
+            self.shared
+                .metrics
+                .auth_refused
+                .add(&metrics::name_of(refusal));
+            let text = refusal.message().text;
+            self.outbox.push(RelayFrame::ok(&id, false, &text));
             return Ok(());
         }
         let (reply, answer) = oneshot::channel();

@@ -181,6 +181,9 @@ async fn r_rate_3_an_address_has_so_many_proofs_and_so_many_wrong_codes() {
         !accepted && text.starts_with("rate-limited: too many proofs"),
         "{text}"
     );
+    let metrics = relay.metrics();
+    assert_eq!(metrics.auth_refused.get().get("auth_rate"), Some(&1));
+    assert_eq!(metrics.refused.get().get("auth_rate"), None);
     time.fetch_add(120, Ordering::Relaxed);
     assert!(other.auth(&person(3)).await.0);
     assert!(other.publish(&guess(4)).await.1.starts_with("restricted:"));
