@@ -465,6 +465,11 @@ async fn r_reload_2_a_file_that_is_not_in_order_changes_nothing() {
         let (accepted, text) = client.publish(&stranger.note(broken)).await;
         assert!(!accepted && text.starts_with("auth-required:"), "{text}");
     }
+    // The operator has to find the file: that is no path that somebody asked for.
+    std::fs::remove_file(&program.config).unwrap();
+    program.signal("-HUP");
+    let line = program.logged("the configuration was not reloaded");
+    assert!(line.contains("relay.toml"), "{line}");
     program.reload("");
     program.logged("the configuration was reloaded");
     client.put(&stranger.note("open at last")).await;
