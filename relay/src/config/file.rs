@@ -156,7 +156,7 @@ section! {
         /// filters, unfinished messages, large buffers, events on their way. Beyond it, those
         /// that hold most are cut off.
         held_bytes: usize = 256 * 1024 * 1024,
-        /// AUTH attempts of one connection.
+        /// AUTH attempts of one connection. As many more are refused, and the next one ends it.
         auth_tries: usize = 20,
         /// Malformed messages of one connection; one more ends it.
         malformed_messages: usize = 50,
