@@ -300,6 +300,11 @@ impl Relay {
         Ok(self.settings.replace(config))
     }
 
+    /// Texts of the configuration that others win over; see [`InForce::overridden`].
+    pub fn overridden(&self) -> Vec<(&'static str, &'static str)> {
+        self.settings.get().overridden()
+    }
+
     /// The roster in force: members, bans and invites as they were decided at run time.
     pub fn roster(&self) -> Arc<Roster> {
         self.settings.get().roster.clone()

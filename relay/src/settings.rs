@@ -92,6 +92,26 @@ impl InForce {
         }
     }
 
+    /// Texts of the file that are not shown, since others were given at run time: where each stands
+    /// in the file, and the method of the management API that gives it back.
+    pub fn overridden(&self) -> Vec<(&'static str, &'static str)> {
+        let About {
+            name, description, ..
+        } = &self.config.about;
+        let given = [
+            (self.roster.name(), name, ("server.name", "changerelayname")),
+            (
+                self.roster.description(),
+                description,
+                ("server.description", "changerelaydescription"),
+            ),
+        ];
+        let wins = given
+            .into_iter()
+            .filter(|(given, of_file, _)| given.is_some_and(|given| given != *of_file));
+        wins.map(|(_, _, names)| names).collect()
+    }
+
     /// What the relay says of itself.
     pub fn about(&self) -> About {
         let About {

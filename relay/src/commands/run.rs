@@ -35,6 +35,7 @@ pub fn run(
         for warning in relay.warnings().iter().chain(&relay.concerns()) {
             say.warn(warning);
         }
+        warn_of_overridden(say, &relay);
         let url = relay.url();
         let mut object = json!({
             "schema": "sotto.listening/1",
@@ -63,6 +64,16 @@ pub fn run(
     })
 }
 
+/// What was given over the management API outlives restarts, and may be long forgotten.
+fn warn_of_overridden(say: &Say, relay: &Relay) {
+    for (name, method) in relay.overridden() {
+        say.warn(&format!(
+            "{name} is not shown: another was given over the management API and wins, until \
+             {method} gives an empty one"
+        ));
+    }
+}
+
 /// What was in force stays in force where the file, or one that it names, is not in order.
 fn reload(say: &Say, relay: &Relay, read: Result<Config, Failure>) {
     let reloaded = read.and_then(|config| Ok(relay.reload(config)?));
@@ -71,6 +82,7 @@ fn reload(say: &Say, relay: &Relay, read: Result<Config, Failure>) {
             for name in fixed {
                 say.warn(&format!("{name} has changed, which takes a restart"));
             }
+            warn_of_overridden(say, relay);
             for concern in relay.concerns() {
                 say.warn(&concern);
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sotto_relay::Config;
+use sotto_relay::roster::{Full, Roster, RosterFile};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wire::{Filter, RelayFrame};
@@ -473,6 +474,40 @@ async fn r_reload_2_a_file_that_is_not_in_order_changes_nothing() {
     program.reload("");
     program.logged("the configuration was reloaded");
     client.put(&stranger.note("open at last")).await;
+}
+
+#[tokio::test]
+async fn r_reload_4_a_name_given_at_run_time_wins_until_it_is_taken_back() {
+    let mut program = Operated::start("server.name = \"before\"");
+    let url = program.url();
+    let file = RosterFile::open(&program.config.with_file_name("data")).unwrap();
+    let give = |name: &str| {
+        let rename = |roster: &mut Roster| {
+            roster.rename(name);
+            Ok::<_, Full>(())
+        };
+        file.change(rename).unwrap().unwrap();
+    };
+    let shown = async |name: &str| {
+        let until = Instant::now() + PATIENCE;
+        while document(&url).await["name"] != name {
+            assert!(Instant::now() < until, "{name} is not shown");
+        }
+    };
+    give("The inn");
+    shown("The inn").await;
+    program.reload("server.name = \"after\"");
+    let warning: Value = serde_json::from_str(&program.logged("server.name")).unwrap();
+    assert_eq!(warning["schema"], "sotto.warning/1");
+    let detail = warning["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("changerelayname gives an empty one"),
+        "{detail}"
+    );
+    program.logged("the configuration was reloaded");
+    shown("The inn").await;
+    give("");
+    shown("after").await;
 }
 
 #[tokio::test]
