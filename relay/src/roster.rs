@@ -203,10 +203,15 @@ impl Roster {
         self.invites.values().filter(is_open)
     }
 
-    // Keys
+    // Keys. Where no note is given for one that is on the list already, its note stays.
 
     /// Makes a key a member, and no longer banned.
-    pub fn allow(&mut self, key: PublicKey, note: &str, now: u64) -> Result<(), Full> {
+    pub fn allow<'n>(
+        &mut self,
+        key: PublicKey,
+        note: impl Into<Option<&'n str>>,
+        now: u64,
+    ) -> Result<(), Full> {
         enter(&mut self.members, key, note, now)?;
         self.banned.remove(&key);
         Ok(())
@@ -218,7 +223,12 @@ impl Roster {
     }
 
     /// Bans a key, and takes it from the members.
-    pub fn ban(&mut self, key: PublicKey, note: &str, now: u64) -> Result<(), Full> {
+    pub fn ban<'n>(
+        &mut self,
+        key: PublicKey,
+        note: impl Into<Option<&'n str>>,
+        now: u64,
+    ) -> Result<(), Full> {
         enter(&mut self.banned, key, note, now)?;
         self.members.remove(&key);
         Ok(())
@@ -232,7 +242,12 @@ impl Roster {
     // Events
 
     /// Takes an event whoever wrote it.
-    pub fn allow_event(&mut self, id: EventId, note: &str, now: u64) -> Result<(), Full> {
+    pub fn allow_event<'n>(
+        &mut self,
+        id: EventId,
+        note: impl Into<Option<&'n str>>,
+        now: u64,
+    ) -> Result<(), Full> {
         enter(&mut self.allowed_events, id, note, now)?;
         self.banned_events.remove(&id);
         Ok(())
@@ -244,7 +259,12 @@ impl Roster {
     }
 
     /// Keeps an event away.
-    pub fn ban_event(&mut self, id: EventId, note: &str, now: u64) -> Result<(), Full> {
+    pub fn ban_event<'n>(
+        &mut self,
+        id: EventId,
+        note: impl Into<Option<&'n str>>,
+        now: u64,
+    ) -> Result<(), Full> {
         enter(&mut self.banned_events, id, note, now)?;
         self.allowed_events.remove(&id);
         Ok(())
@@ -270,7 +290,12 @@ impl Roster {
     }
 
     /// Takes no connections from there.
-    pub fn block(&mut self, origin: Origin, note: &str, now: u64) -> Result<(), Full> {
+    pub fn block<'n>(
+        &mut self,
+        origin: Origin,
+        note: impl Into<Option<&'n str>>,
+        now: u64,
+    ) -> Result<(), Full> {
         enter(&mut self.blocked, origin.ip(), note, now)
     }
 
@@ -343,7 +368,7 @@ impl Roster {
             return Ok(Joined::Before);
         }
         let invite = self.open_invite(code, &key, now)?;
-        enter(&mut self.members, key, "", now).map_err(|Full| Refusal::RosterFull)?;
+        enter(&mut self.members, key, None, now).map_err(|Full| Refusal::RosterFull)?;
         let uses_left = invite.uses_left.saturating_sub(1);
         let used = Invite {
             uses_left,
@@ -396,12 +421,21 @@ impl Roster {
     }
 }
 
-fn enter<K: Ord>(list: &mut BTreeMap<K, Entry>, key: K, note: &str, now: u64) -> Result<(), Full> {
+/// Puts a key on a list. Since when it is there stays, and so does its note where none is given.
+fn enter<'n, K: Ord>(
+    list: &mut BTreeMap<K, Entry>,
+    key: K,
+    note: impl Into<Option<&'n str>>,
+    now: u64,
+) -> Result<(), Full> {
     if list.len() >= ENTRIES && !list.contains_key(&key) {
         return Err(Full);
     }
-    let since = list.get(&key).map_or(now, |entry| entry.since);
-    let note = cut(note);
+    let known = list.remove(&key);
+    let since = known.as_ref().map_or(now, |entry| entry.since);
+    let note = note.into().map(cut);
+    let note = note.or_else(|| known.map(|entry| entry.note));
+    let note = note.unwrap_or_default();
     list.insert(key, Entry { since, note });
     Ok(())
 }
@@ -494,7 +528,7 @@ mod tests {
     #[test]
     fn a_note_is_cut_between_two_letters() {
         let mut roster = Roster::default();
-        roster.allow(key(1), &"ä".repeat(1_000), 1).unwrap();
+        roster.allow(key(1), "ä".repeat(1_000).as_str(), 1).unwrap();
         assert_eq!(roster.members()[&key(1)].note, "ä".repeat(NOTE_BYTES / 2));
         roster.rename(&format!("a{}", "ä".repeat(1_000)));
         assert_eq!(roster.name().unwrap().len(), NOTE_BYTES - 1);

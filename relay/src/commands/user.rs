@@ -30,9 +30,9 @@ pub enum Verb {
         /// npub, nprofile or 64 hex digits.
         #[arg(value_parser = key)]
         key: PublicKey,
-        /// For you, to remember who that is.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        note: String,
+        /// For you, to remember who that is. Without one, that of before stays.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
     },
     /// Make a key a member no more.
     Remove {
@@ -54,9 +54,9 @@ pub enum Verb {
         /// npub, nprofile or 64 hex digits.
         #[arg(value_parser = key)]
         key: PublicKey,
-        /// Why, for you.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        note: String,
+        /// Why, for you. Without one, that of before stays.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
     },
     /// Lift a ban.
     Unban {
@@ -96,7 +96,7 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Add { place, key, note } => {
             let (config, file) = open(place, true)?;
             let now = config.clock.now();
-            written(file.change(|roster| roster.allow(key, &note, now))?)?;
+            written(file.change(|roster| roster.allow(key, note.as_deref(), now))?)?;
             warn_if_open(say, &config);
             tell(say, &key, "member");
         }
@@ -119,7 +119,7 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Ban { place, key, note } => {
             let (config, file) = open(place, true)?;
             let now = config.clock.now();
-            written(file.change(|roster| roster.ban(key, &note, now))?)?;
+            written(file.change(|roster| roster.ban(key, note.as_deref(), now))?)?;
             tell(say, &key, "banned");
         }
         Verb::Unban { place, key } => {

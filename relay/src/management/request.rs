@@ -51,23 +51,24 @@ pub enum List {
     BlockedAddresses,
 }
 
-/// A change; texts are notes for the operator, unless said otherwise.
+/// A change; texts are notes for the operator, unless said otherwise. Without one the note that was
+/// there stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Bans a key.
-    Ban(PublicKey, String),
+    Ban(PublicKey, Option<String>),
     /// Lifts a ban.
     Unban(PublicKey),
     /// Makes a key a member.
-    Allow(PublicKey, String),
+    Allow(PublicKey, Option<String>),
     /// Takes a member away.
     Unallow(PublicKey),
     /// Takes an event whoever wrote it.
-    AllowEvent(EventId, String),
+    AllowEvent(EventId, Option<String>),
     /// The rules hold for it again.
     UnallowEvent(EventId),
     /// Keeps an event away.
-    BanEvent(EventId, String),
+    BanEvent(EventId, Option<String>),
     /// Lets it come again.
     UnbanEvent(EventId),
     /// Names the relay so.
@@ -79,7 +80,7 @@ pub enum Change {
     /// Takes it no more.
     DisallowKind(u16),
     /// Blocks an address.
-    Block(Origin, String),
+    Block(Origin, Option<String>),
     /// Lets it connect again.
     Unblock(Origin),
 }
@@ -92,7 +93,7 @@ impl Request {
 
     /// What it asks for; or what is wrong with it, in words.
     pub fn call(&self) -> Result<Call, String> {
-        let note = || self.text(1).unwrap_or_default().to_owned();
+        let note = || self.text(1).map(str::to_owned);
         Ok(Call::Change(match self.method.as_str() {
             "supportedmethods" => return Ok(Call::Methods),
             "listbannedpubkeys" => return Ok(Call::Show(List::BannedKeys)),
@@ -159,11 +160,11 @@ impl Change {
     /// Carries it out. Whatever was before, it is then as it was asked for.
     pub fn apply(self, roster: &mut Roster, now: u64) -> Result<(), Full> {
         match self {
-            Self::Ban(key, note) => return roster.ban(key, &note, now),
-            Self::Allow(key, note) => return roster.allow(key, &note, now),
-            Self::AllowEvent(id, note) => return roster.allow_event(id, &note, now),
-            Self::BanEvent(id, note) => return roster.ban_event(id, &note, now),
-            Self::Block(origin, note) => return roster.block(origin, &note, now),
+            Self::Ban(key, note) => return roster.ban(key, note.as_deref(), now),
+            Self::Allow(key, note) => return roster.allow(key, note.as_deref(), now),
+            Self::AllowEvent(id, note) => return roster.allow_event(id, note.as_deref(), now),
+            Self::BanEvent(id, note) => return roster.ban_event(id, note.as_deref(), now),
+            Self::Block(origin, note) => return roster.block(origin, note.as_deref(), now),
             Self::Unban(key) => drop(roster.unban(&key)),
             Self::Unallow(key) => drop(roster.unallow(&key)),
             Self::UnallowEvent(id) => drop(roster.unallow_event(&id)),

@@ -236,6 +236,9 @@ async fn r_mgmt_3_every_method_does_what_nip_86_says() {
     assert_eq!(ok("banpubkey", json!([key, "spam"])).await, true);
     let banned = ok("listbannedpubkeys", json!([])).await;
     assert_eq!(banned, json!([{"pubkey": key, "reason": "spam"}]));
+    ok("banpubkey", json!([key])).await;
+    let banned = ok("listbannedpubkeys", json!([])).await;
+    assert_eq!(banned, json!([{"pubkey": key, "reason": "spam"}]));
     assert!(
         client
             .publish(&alice.note("x"))

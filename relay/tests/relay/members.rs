@@ -441,6 +441,21 @@ async fn r_user_1_members_are_added_and_removed_beside_a_running_relay() {
         .output()
         .unwrap();
     assert!(!plain.stdout.contains(&0x1b));
+    // Said again without a note, the one that was there stays.
+    told(&user(&data, &["ban", &npub]));
+    told(&user(
+        &data,
+        &["add", &second.key().to_hex(), "--note", "Ada"],
+    ));
+    told(&user(&data, &["add", &second.key().to_hex()]));
+    let notes = |listed: &[Value]| -> Vec<Value> {
+        listed.iter().map(|line| line["note"].clone()).collect()
+    };
+    let listed = told(&user(&data, &["list"]));
+    assert_eq!(notes(&listed), ["Ada", "\u{1b}[31mloud"]);
+    told(&user(&data, &["add", &second.key().to_hex(), "--note", ""]));
+    let listed = told(&user(&data, &["list"]));
+    assert_eq!(notes(&listed), ["", "\u{1b}[31mloud"]);
     told(&user(&data, &["unban", &npub]));
 
     for bad in [
