@@ -103,6 +103,17 @@ pub enum IndexEngine {
     Memory,
 }
 
+impl std::fmt::Display for IndexEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Runs => "runs",
+            Self::Fjall => "fjall",
+            Self::Sled => "sled",
+            Self::Memory => "memory",
+        })
+    }
+}
+
 impl IndexEngine {
     /// Every engine, the default first; tests go through them.
     pub const ALL: [Self; 4] = [Self::Runs, Self::Fjall, Self::Sled, Self::Memory];

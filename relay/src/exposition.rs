@@ -111,6 +111,11 @@ fn text(shared: &Shared) -> Result<String, StoreError> {
         u64::from(!store.is_broken()),
     );
     text.gauge(
+        "store_has_room",
+        "1 while new events are taken; 0 while less is free on the disk than the reserve.",
+        u64::from(store.has_room()),
+    );
+    text.gauge(
         "log_damaged_segments",
         "Segments of the log that are missing, too short, or do not read back in part.",
         store.damage.count(),

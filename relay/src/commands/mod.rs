@@ -1,6 +1,7 @@
 //! What the commands share: configuration from arguments, output, failures.
 
 pub mod check;
+pub mod data;
 pub mod run;
 pub mod transfer;
 pub mod user;
@@ -158,6 +159,8 @@ impl Failure {
     }
 }
 
+const MAY_NOT: &str = "this user may not: run it as the one that it belongs to";
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let word = match &error {
@@ -180,8 +183,13 @@ impl From<RosterError> for Failure {
             }
             _ => Word::Internal,
         };
-        // The text says what to do.
-        Self::new(word, error).without_hint()
+        let may_not = matches!(&error, RosterError::Io(error)
+            if error.kind() == std::io::ErrorKind::PermissionDenied);
+        match Self::new(word, error) {
+            failure if may_not => failure.with_hint(MAY_NOT),
+            // The text says what to do.
+            failure => failure.without_hint(),
+        }
     }
 }
 
@@ -221,7 +229,11 @@ impl From<std::io::Error> for Failure {
             std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::AddrInUse => Word::Conflict,
             _ => Word::Internal,
         };
-        Self::new(word, error)
+        let failure = Self::new(word, &error);
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => failure.with_hint(MAY_NOT),
+            _ => failure,
+        }
     }
 }
 

@@ -7,8 +7,13 @@ use sotto_relay::{Config, Relay};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Say, Word, configuration};
+use super::{Failure, Say, Word, configuration, data};
 use crate::Place;
+
+const LOW_PORT: &str = "a port below 1024 takes root or CAP_NET_BIND_SERVICE, which the unit for \
+                        systemd gives: choose another with --listen or server.listen";
+const NO_ADDRESS: &str = "this machine has no such address: name one of its own with --listen or \
+                          server.listen, or [::] for all of them";
 
 /// Serves until SIGTERM (0) or SIGINT (130). SIGHUP puts the configuration file in force again.
 pub fn run(
@@ -29,9 +34,14 @@ pub fn run(
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             let mut failure = Failure::from(std::io::Error::from(error.kind()));
             failure.detail = format!("{}: {error}", config.listen);
-            failure
+            match error.kind() {
+                std::io::ErrorKind::PermissionDenied => failure.with_hint(LOW_PORT),
+                std::io::ErrorKind::AddrNotAvailable => failure.with_hint(NO_ADDRESS),
+                _ => failure,
+            }
         })?;
-        let relay = Relay::start(listener, config).await?;
+        let relay = Relay::start(listener, config.clone()).await;
+        let relay = relay.map_err(|error| data::not_opened(&config, error))?;
         for warning in relay.warnings().iter().chain(&relay.concerns()) {
             say.warn(warning);
         }

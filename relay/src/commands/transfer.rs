@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
-use sotto_relay::config::Storage;
+use sotto_relay::config::{Config, IndexEngine, Storage};
 use sotto_relay::server;
-use sotto_relay::store::{Opened, StoreError};
+use sotto_relay::store::{Opened, StoreError, engine};
 
 pub use self::import::import;
-use super::{Failure, Say, Word, configuration, on_file};
+use super::{Failure, Say, Word, configuration, data, on_file};
 use crate::Place;
 
 /// Every event that is stored and not expired, one per line.
 pub fn export(say: &Say, place: Place, output: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let config = configuration(place, None, Vec::new())?;
-    let opened = open_existing(say, &config)?;
+    let config = as_it_is(say, config)?;
+    let opened = open(say, &config)?;
     let now = config.clock.now();
     let Exported { unreadable, .. } = match output {
         Some(path) => {
@@ -104,7 +105,8 @@ fn lines(opened: &Opened, now: u64, sink: &mut impl Write) -> Result<Exported, S
 /// Gives back the space of what is gone.
 pub fn compact(say: &Say, place: Place) -> Result<ExitCode, Failure> {
     let config = configuration(place, None, Vec::new())?;
-    let mut opened = open_existing(say, &config)?;
+    let config = as_it_is(say, config)?;
+    let mut opened = open(say, &config)?;
     let now = config.clock.now();
     let mut erased = 0;
     loop {
@@ -125,18 +127,24 @@ pub fn compact(say: &Say, place: Place) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens data that must be there: a wrong `--data` is an error, and no empty store is made of it.
-fn open_existing(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Failure> {
-    match &config.storage {
-        Storage::Disk { folder, .. } if !folder.is_dir() => Err(Failure::new(
-            Word::NotFound,
-            format!("{} is no folder", folder.display()),
-        )),
-        _ => open(say, config),
+/// For a store that must be there, with the index that it has: another engine would build its own
+/// anew, and take the other's away.
+fn as_it_is(say: &Say, mut config: Config) -> Result<Config, Failure> {
+    let found = engine::found(&data::of_store(&config)?.join("index"));
+    if let (Storage::Disk { index, .. }, Some(found)) = (&mut config.storage, found)
+        && *index != IndexEngine::Memory
+        && *index != found
+    {
+        say.warn(&format!(
+            "the index is one of {found} and store.index says {index}: it is used as it is. Is this \
+             the relay's configuration?"
+        ));
+        *index = found;
     }
+    Ok(config)
 }
 
-fn open(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Failure> {
+fn open(say: &Say, config: &Config) -> Result<Opened, Failure> {
     if let Storage::Disk { folder, .. } = &config.storage
         && let Ok(about) = folder.metadata()
         && about.uid() != rustix::process::geteuid().as_raw()
@@ -148,7 +156,7 @@ fn open(say: &Say, config: &sotto_relay::Config) -> Result<Opened, Failure> {
             about.uid()
         ));
     }
-    let opened = server::open(config)?;
+    let opened = server::open(config).map_err(|error| data::not_opened(config, error))?;
     for warning in &opened.warnings {
         say.warn(warning);
     }

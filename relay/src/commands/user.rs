@@ -1,9 +1,6 @@
 //! `user`: who may write here. The roster's file is changed directly; a running relay notices
 //! within a second.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,13 +8,13 @@ use clap::Subcommand;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::{Value, json};
-use sotto_relay::config::{Config, Storage};
+use sotto_relay::config::Config;
 use sotto_relay::policy::Writers;
 use sotto_relay::roster::{Entry, Full, Roster, RosterFile};
 use wire::link::npub;
 use wire::{InviteCode, Link, NamedRelay, PublicKey};
 
-use super::{Failure, Say, Word, configuration, duration};
+use super::{Failure, Say, Word, configuration, data, duration};
 use crate::Place;
 
 /// What to do.
@@ -94,14 +91,14 @@ pub enum Verb {
 pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Add { place, key, note } => {
-            let (config, file) = open(place, true)?;
+            let (config, file) = open(place)?;
             let now = config.clock.now();
             written(file.change(|roster| roster.allow(key, note.as_deref(), now))?)?;
             warn_if_open(say, &config);
             tell(say, &key, "member");
         }
         Verb::Remove { place, key } => {
-            let (config, file) = open(place, false)?;
+            let (config, file) = open(place)?;
             let was_member = took_away(&file, |roster| roster.unallow(&key))?;
             if config.rules.writers.lists(&key) {
                 return Err(Failure::new(
@@ -117,13 +114,13 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
         }
         Verb::List { place } => list(say, place)?,
         Verb::Ban { place, key, note } => {
-            let (config, file) = open(place, true)?;
+            let (config, file) = open(place)?;
             let now = config.clock.now();
             written(file.change(|roster| roster.ban(key, note.as_deref(), now))?)?;
             tell(say, &key, "banned");
         }
         Verb::Unban { place, key } => {
-            let (_, file) = open(place, false)?;
+            let (_, file) = open(place)?;
             if !took_away(&file, |roster| roster.unban(&key))? {
                 return Err(Failure::new(Word::NotFound, "this key is not banned"));
             }
@@ -135,7 +132,7 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
             expires,
         } => invite(say, place, uses, expires)?,
         Verb::Revoke { place, code } => {
-            let (_, file) = open(place, false)?;
+            let (_, file) = open(place)?;
             let revoke = |roster: &mut Roster| Ok::<_, Full>(roster.revoke(code.as_ref()));
             let count = written(file.change(revoke)?)?;
             if count == 0 {
@@ -149,7 +146,7 @@ pub fn user(say: &Say, verb: Verb) -> Result<ExitCode, Failure> {
 }
 
 fn list(say: &Say, place: Place) -> Result<(), Failure> {
-    let (config, file) = open(place, false)?;
+    let (config, file) = open(place)?;
     let roster = file.get();
     for key in config.rules.writers.listed().into_iter().flatten() {
         line(say, key, "configured", None);
@@ -193,7 +190,7 @@ fn line(say: &Say, key: &PublicKey, role: &str, entry: Option<&Entry>) {
 }
 
 fn invite(say: &Say, place: Place, uses: u32, expires: Duration) -> Result<(), Failure> {
-    let (config, file) = open(place, true)?;
+    let (config, file) = open(place)?;
     let mut bytes = [0; 16];
     let failed = |_| Failure::new(Word::Internal, "the system gives no random bytes");
     SysRng.try_fill_bytes(&mut bytes).map_err(failed)?;
@@ -239,25 +236,12 @@ fn warn_if_open(say: &Say, config: &Config) {
     }
 }
 
-/// The configuration and the roster of its data folder, which is made where it may be new.
-fn open(place: Place, may_be_new: bool) -> Result<(Config, RosterFile), Failure> {
+/// The configuration and the roster of its data folder, which is there.
+fn open(place: Place) -> Result<(Config, RosterFile), Failure> {
     let config = configuration(place, None, Vec::new())?;
-    let Storage::Disk { folder, .. } = &config.storage else {
-        return Err(Failure::new(Word::Internal, "the data is kept on no disk"));
-    };
-    if !folder.is_dir() {
-        if !may_be_new {
-            let detail = format!("{} is no folder", folder.display());
-            return Err(Failure::new(Word::NotFound, detail));
-        }
-        make_private(folder)?;
-    }
-    let file = RosterFile::open(folder)?;
+    let folder = data::of_relay(&config)?;
+    let file = RosterFile::open(folder).map_err(|error| data::not_opened(&config, error))?;
     Ok((config, file))
-}
-
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn took_away(file: &RosterFile, take: impl FnOnce(&mut Roster) -> bool) -> Result<bool, Failure> {

@@ -10,6 +10,17 @@ use super::sled::SledIndex;
 use super::{Index, StoreError};
 use crate::config::IndexEngine;
 
+/// Whose index lies in a folder; nothing where it is empty, or not to be told.
+pub fn found(folder: &Path) -> Option<IndexEngine> {
+    let marks = [
+        (IndexEngine::Runs, "runs"),
+        (IndexEngine::Fjall, "keyspaces"),
+        (IndexEngine::Sled, "current"),
+    ];
+    let mark = marks.iter().find(|(_, name)| folder.join(name).exists());
+    mark.map(|(engine, _)| *engine)
+}
+
 /// Opens or makes an engine's index in `folder`, which exists and which it alone uses.
 ///
 /// What an engine does with files that a crash or a disk has mangled is not for it to decide: a

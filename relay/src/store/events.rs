@@ -167,6 +167,11 @@ impl EventStore {
         self.is_broken.load(Ordering::Acquire)
     }
 
+    /// Whether there is room for more than deletions.
+    pub fn has_room(&self) -> bool {
+        self.bodies().has_room()
+    }
+
     /// How long each sync of the log took, in microseconds; none where nothing is on disk.
     pub fn sync_times(&self) -> Option<&Histogram> {
         self.log().map(|log| &log.sync_times)

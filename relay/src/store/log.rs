@@ -250,6 +250,12 @@ impl SegmentLog {
         Ok(scanned)
     }
 
+    /// Bytes that are free on its disk; none where the system does not tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Overwrites a whole segment with zeros, durably, and removes it.
     pub fn wipe(&self, segment: u32) -> Result<(), StoreError> {
         let Some(file) = self.file(segment) else {
@@ -326,9 +332,8 @@ impl Bodies for SegmentLog {
 
     fn has_room(&self) -> bool {
         // Where the question cannot be answered, the write itself will say.
-        rustix::fs::statvfs(&self.folder).map_or(true, |disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) >= self.reserve_bytes
-        })
+        self.free_bytes()
+            .is_none_or(|free| free >= self.reserve_bytes)
     }
 
     fn write(&self, staged: &Staged) -> Result<(), StoreError> {

@@ -64,6 +64,7 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
         bind_secret(folder, &log_folder, &hasher)?;
     }
     let mut warnings = file_system_warning(folder);
+    warnings.extend(no_room_warning(&log, options.reserve_bytes));
     let damage = Damage::default();
     let (index, position) = open_index(options, &log, &damage, &mut warnings)?;
     let mut replay = Replay {
@@ -143,6 +144,13 @@ fn open_index(
     let folder = options.folder.join("index");
     let is_new = !folder.exists();
     make_private(&folder)?;
+    if let Some(found) = engine::found(&folder).filter(|found| *found != options.index) {
+        warnings.push(format!(
+            "the index was one of {found} and store.index says {}: it is built anew from the log",
+            options.index
+        ));
+        return build_anew(options, &folder, start);
+    }
     let opened = engine::open(options.index, &folder)
         .and_then(|index| Ok((position(&*index)?, index)))
         .and_then(|(position, index)| match position {
@@ -160,15 +168,31 @@ fn open_index(
     match opened {
         Ok((Some(position), index)) => return Ok((index, position)),
         Ok((None, index)) if is_new => return Ok((index, start)),
-        // Opened, but empty: made by a start that did not get far, or emptied, or another
-        // engine's.
+        // Opened, but empty: made by a start that did not get far, or emptied.
         Ok((None, index)) => drop(index),
         Err(error @ (StoreError::DiskFull | StoreError::InUse)) => return Err(error),
         Err(error) => warnings.push(format!("{error}; it is built anew from the log")),
     }
-    std::fs::remove_dir_all(&folder)?;
-    make_private(&folder)?;
-    Ok((engine::open(options.index, &folder)?, start))
+    build_anew(options, &folder, start)
+}
+
+fn build_anew(
+    options: &DiskOptions<'_>,
+    folder: &Path,
+    start: Position,
+) -> Result<(Box<dyn Index>, Position), StoreError> {
+    std::fs::remove_dir_all(folder)?;
+    make_private(folder)?;
+    Ok((engine::open(options.index, folder)?, start))
+}
+
+/// What to tell where nothing new will be taken from the first moment on.
+fn no_room_warning(log: &SegmentLog, reserve_bytes: u64) -> Option<String> {
+    let free = log.free_bytes().filter(|free| *free < reserve_bytes)?;
+    Some(format!(
+        "{free} bytes are free where the data is, and store.reserve_bytes is {reserve_bytes}: new \
+         events are refused until there is more room or the reserve is smaller"
+    ))
 }
 
 /// How many events the index places in each segment that is missing or ends before. Reads every

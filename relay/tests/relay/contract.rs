@@ -118,6 +118,7 @@ async fn r_prog_14_what_programs_read_is_as_documented() {
     run(&["init", "--config", &path("relay.toml")]);
     run(&["frobnicate"]);
     run(&["user", "list", "--data", &data]);
+    std::fs::create_dir(&data).unwrap();
     // Everybody may write, so this warns.
     run(&["user", "add", &key, "--note", "Ada", "--data", &data]);
     let made = run(&["user", "invite", "--data", &data]);

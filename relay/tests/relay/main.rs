@@ -36,6 +36,7 @@ mod memory;
 mod nips;
 mod operator;
 mod page;
+mod places;
 mod plain;
 mod power;
 mod program;
