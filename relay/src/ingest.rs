@@ -8,17 +8,16 @@
 //! and a lone event waits for nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wire::{Event, EventId, OkMessage, PublicKey, Reason, RelayFrame, VerifiedEvent};
 
-use crate::fanout::Fanout;
 use crate::lanes;
 use crate::ledger::Held;
+use crate::live::{Crowd, Live};
 use crate::metrics::{self, Metrics};
 use crate::outbox::Outbox;
 use crate::pipeline;
@@ -34,31 +33,6 @@ const AHEAD: usize = 1_024;
 const CHECK_BATCH: usize = 16;
 /// What a signature takes to check, in microseconds, and what each KiB of the event adds.
 const CHECK_COST: (u64, u64) = (30, 3);
-
-/// Who is connected, what they asked for, and how far live delivery has come. Both change under
-/// one lock, so that each event reaches a new subscription either live or from history.
-#[derive(Debug, Default)]
-pub struct Live {
-    fanout: RwLock<Fanout<Arc<Outbox>>>,
-    delivered: AtomicU64,
-}
-
-impl Live {
-    /// Nobody connected; everything up to `seq` is stored.
-    pub fn starting_at(seq: u64) -> Self {
-        Self {
-            fanout: RwLock::default(),
-            delivered: AtomicU64::new(seq),
-        }
-    }
-
-    /// Changes subscriptions; the second argument is the last sequence number delivered.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Fanout<Arc<Outbox>>, u64) -> T) -> T {
-        let mut fanout = self.fanout.write().unwrap_or_else(PoisonError::into_inner);
-        let delivered = self.delivered.load(Ordering::Acquire);
-        change(&mut fanout, delivered)
-    }
-}
 
 /// One event to check.
 #[derive(Debug)]
@@ -101,7 +75,14 @@ pub struct InFlight {
     /// Of all connections together; none for the first of its connection.
     pub _all: Option<OwnedSemaphorePermit>,
     /// On its connection's account.
-    pub _held: Held,
+    pub held: Held,
+}
+
+impl InFlight {
+    /// What is left of it for an event that was answered and is still to be passed on to a crowd.
+    fn answered(self) -> Self {
+        Self { _all: None, ..self }
+    }
 }
 
 /// An event that passed the checks.
@@ -166,6 +147,24 @@ impl Ingest {
                     .spawn(body)?,
             );
         }
+        let (to, store, clock) = (live.clone(), writer.store().clone(), settings.clock());
+        let counted = metrics.clone();
+        let body = move || {
+            lanes::step_behind();
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                to.serve_crowds(&store, &clock, &counted);
+            }));
+            if outcome.is_err() {
+                tracing::error!("nothing more is passed on to crowds");
+                to.close();
+            }
+            outcome.is_ok()
+        };
+        threads.push(
+            thread::Builder::new()
+                .name("pass on".to_owned())
+                .spawn(body)?,
+        );
         let body = move || {
             // With the checkers: ahead of them it would be woken for each of their events, and its
             // batches would stay small however much there is to do.
@@ -173,6 +172,7 @@ impl Ingest {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 write(writer, &live, &settings, &metrics, inbox);
             }));
+            live.close();
             if outcome.is_err() {
                 tracing::error!("the writer failed; the relay stops");
                 on_death();
@@ -345,28 +345,27 @@ fn write(
             let begun = Instant::now();
             let answers = pipeline::write_all(&mut writer, &jobs, now);
             metrics.committed(&answers, begun.elapsed());
-            let fanout = live.fanout.read().unwrap_or_else(PoisonError::into_inner);
-            for ((event, _), answer) in jobs.iter().zip(&answers) {
-                let Some(seq) = answer.deliver else { continue };
-                fanout.deliver(event, now, |_, outbox, subscription| {
-                    metrics.delivered_live.add(1);
-                    outbox.push(RelayFrame::event(subscription, event.json()));
-                });
-                if seq != u64::MAX {
-                    live.delivered.store(seq, Ordering::Release);
-                }
-            }
-            drop(fanout);
-            // Last: whoever asks after an OK, here or on another connection, finds the event
-            // before EOSE, because a new subscription's history reaches up to `delivered`.
-            for (((event, _), answer), (outbox, permits)) in jobs.iter().zip(&answers).zip(senders)
-            {
+            let written = jobs.iter().zip(&answers);
+            let written = written.map(|((event, _), answer)| (&**event, answer.deliver));
+            let crowds = live.pass_on(written, now, metrics);
+            // After that: whoever asks after an OK, here or on another connection, finds the event
+            // before EOSE, because a new subscription's history reaches up to it.
+            let written = jobs.into_iter().zip(answers).zip(senders).zip(crowds);
+            for ((((event, _), answer), (outbox, permits)), crowd) in written {
                 outbox.push(RelayFrame::ok(
                     &event.id(),
                     answer.accepted,
                     &answer.message,
                 ));
-                drop(permits);
+                if let (Some(audience), Some(seq)) = (crowd, answer.deliver) {
+                    live.leave(Crowd {
+                        event,
+                        seq,
+                        audience,
+                        sender: outbox,
+                        permits: permits.answered(),
+                    });
+                }
             }
         }
         for (ids, reply) in erase {

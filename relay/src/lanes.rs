@@ -113,6 +113,11 @@ pub fn step_between() {
     step_back(HALF_A_STEP_BACK);
 }
 
+/// Lets the calling thread go behind everything but the sockets of the slow lane, with which it goes.
+pub fn step_behind() {
+    step_back(STEP_BACK);
+}
+
 /// The calling thread steps back behind those that have not.
 fn step_back(steps: i32) {
     if rustix::process::nice(steps).is_err() {

@@ -208,6 +208,11 @@ impl Held {
         self.bytes
     }
 
+    /// Whether its connection was cut off, and so it counts no more.
+    pub fn is_cut_off(&self) -> bool {
+        self.account.is_cut_off.load(Ordering::Acquire)
+    }
+
     /// Adds to them.
     pub fn grow(&mut self, bytes: usize) {
         self.account.add(bytes);

@@ -8,7 +8,8 @@
 //! 2. [`ingest`] checks the signature on a worker thread and asks [`policy`], which is pure.
 //! 3. One writer thread ([`pipeline`], [`store`]) commits everything that has queued: the log is
 //!    synced first, then the index.
-//! 4. [`fanout`] passes it on to open subscriptions, and only then the senders are told;
+//! 4. [`live`] passes it on to open subscriptions, which [`fanout`] finds, and only then the senders
+//!    are told (before it where those are a crowd);
 //!    [`history`] serves what is stored, [`count`] counts it, [`reconcile`] compares it.
 //! 5. [`retention`] erases what has expired.
 //!
@@ -44,6 +45,7 @@ pub mod json_lines;
 pub mod lanes;
 pub mod ledger;
 pub mod listener;
+pub mod live;
 pub mod management;
 mod metered;
 pub mod metrics;

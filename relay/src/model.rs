@@ -114,7 +114,7 @@ impl ModelRelay {
                     return vec![(client, RelayFrame::closed(&id, &text))];
                 }
                 self.fanout
-                    .subscribe(client, id.clone(), filters.clone().into());
+                    .subscribe(client, id.clone(), filters.clone().into(), 0);
                 match self.history(&id, &filters, &auth, now) {
                     Ok(frames) => frames.into_iter().map(|frame| (client, frame)).collect(),
                     Err(error) => {
@@ -198,10 +198,12 @@ impl ModelRelay {
                 client,
                 RelayFrame::ok(&id, answer.accepted, &answer.message),
             ));
-            if answer.deliver.is_some() {
-                self.fanout.deliver(event, now, |to, (), subscription| {
+            if let Some(seq) = answer.deliver {
+                let audience = self.fanout.audience(event);
+                let send = |to, (): &(), subscription: &SubscriptionId| {
                     frames.push((to, RelayFrame::event(subscription, event.json())));
-                });
+                };
+                self.fanout.deliver(event, seq, &audience, now, send);
             }
         }
         frames

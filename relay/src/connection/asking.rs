@@ -38,7 +38,7 @@ impl Connection {
         let opened = self.shared.live.change(|fanout, delivered| {
             let is_allowed = fanout.others(self.client, &id) < most;
             if is_allowed {
-                fanout.subscribe(self.client, id.clone(), filters.clone().into());
+                fanout.subscribe(self.client, id.clone(), filters.clone().into(), delivered);
             }
             is_allowed.then_some(delivered)
         });

@@ -43,7 +43,7 @@ impl Connection {
         };
         let permits = InFlight {
             // Its JSON, and its parts.
-            _held: self.account.hold(event.json().len() * 2),
+            held: self.account.hold(event.json().len() * 2),
             _own: own,
             _all: all,
         };

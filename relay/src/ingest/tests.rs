@@ -42,7 +42,7 @@ fn job(event: &Event, share: &Arc<Share>, outbox: &Arc<Outbox>, account: &Arc<Ac
             permits: InFlight {
                 _own: one.try_acquire_owned().unwrap(),
                 _all: None,
-                _held: account.hold(1),
+                held: account.hold(1),
             },
         },
     }

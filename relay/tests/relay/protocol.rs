@@ -257,3 +257,76 @@ fn r_model_1_a_seed_replays_the_model_and_it_follows_the_same_rules() {
     assert_eq!(out, run(1));
     assert_ne!(out, run(2));
 }
+
+#[tokio::test]
+async fn r_fair_6_each_of_a_crowd_gets_each_event_once() {
+    const CROWD: usize = 60;
+    let relay = start(Config::in_memory()).await;
+    let mut writer = Client::connect_as(&relay.url(), &person(1)).await;
+    let mut crowd = Vec::new();
+    let notes = Filter::default().with_kinds([1]);
+    let events: Vec<_> = (0..6)
+        .map(|n| person(1).note(&format!("note {n}")))
+        .collect();
+    // Some come while it is going on.
+    for event in &events {
+        for _ in 0..CROWD / events.len() {
+            let mut client = Client::connect(&relay.url()).await;
+            let request = ClientFrame::req(&subscription("notes"), std::slice::from_ref(&notes));
+            client.send(request).await;
+            crowd.push(client);
+        }
+        writer.put(event).await;
+    }
+    for mut client in crowd {
+        let (mut seen, mut has_all_stored) = (Vec::new(), false);
+        while seen.len() < events.len() || !has_all_stored {
+            match client.receive().await {
+                RelayFrame::Event(_, event) => seen.push(event.id()),
+                RelayFrame::Eose { .. } => has_all_stored = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        // Nothing comes twice before the answer to something else.
+        client
+            .fetch(Filter::default().with_kinds([2]))
+            .await
+            .unwrap();
+        assert!(client.aside.is_empty(), "{:?}", client.aside);
+        seen.sort();
+        let mut wanted = ids(&events);
+        wanted.sort();
+        assert_eq!(seen, wanted);
+    }
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_fair_6_a_key_that_is_proved_later_counts_for_what_is_open() {
+    let relay = start(Config::in_memory()).await;
+    let (first, later) = (person(2), person(3));
+    let mut reader = Client::connect_as(&relay.url(), &first).await;
+    let wraps = Filter::default().with_kinds([1059, 4]);
+    reader.ask(&subscription("wraps"), &[wraps]).await.unwrap();
+    let mut writer = Client::connect(&relay.url()).await;
+    writer.put(&person(9).wrap(&later, "too early")).await;
+    assert!(reader.auth(&later).await.0);
+    let sent = [
+        person(9).wrap(&first, "to the first"),
+        person(9).wrap(&later, "to the other"),
+        later.sign(
+            4,
+            now(),
+            &[&["p", &person(8).key().to_hex()]],
+            "written by it",
+        ),
+    ];
+    for event in &sent {
+        writer.put(event).await;
+        match reader.receive().await {
+            RelayFrame::Event(_, got) => assert_eq!(got, *event),
+            other => panic!("{other:?}"),
+        }
+    }
+    relay.stop().await.unwrap();
+}
