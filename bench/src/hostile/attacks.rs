@@ -34,11 +34,15 @@ pub enum Attack {
     ForgedEvents,
     /// Wraps to nobody, each of which is taken.
     Spam,
+    /// Twenty subscriptions to everybody's wraps, of strangers who proved a key; and silence.
+    WideSubscriptions,
+    /// Twenty subscriptions to all notes, and notes.
+    Crowds,
 }
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::SlowHeaders,
         Self::SlowReader,
         Self::SubscriptionBombs,
@@ -49,6 +53,8 @@ impl Attack {
         Self::AuthFloods,
         Self::ForgedEvents,
         Self::Spam,
+        Self::WideSubscriptions,
+        Self::Crowds,
     ];
 
     /// As the table and the command line call it.
@@ -64,6 +70,8 @@ impl Attack {
             Self::AuthFloods => "auth-floods",
             Self::ForgedEvents => "forged-events",
             Self::Spam => "spam",
+            Self::WideSubscriptions => "wide-subscriptions",
+            Self::Crowds => "crowds",
         }
     }
 
@@ -99,7 +107,14 @@ impl Material {
     pub fn prepare(attack: Attack, url: &str) -> Result<Self> {
         let mut rng = StdRng::seed_from_u64(23);
         let texts: Vec<Vec<u8>> = match attack {
-            Attack::SlowHeaders | Attack::SlowReader => Vec::new(),
+            Attack::SlowHeaders | Attack::SlowReader | Attack::WideSubscriptions => Vec::new(),
+            Attack::Crowds => {
+                let notes = (0..EVENTS).map(|at| {
+                    let note = signed(NOTE, Vec::new(), &at.to_string(), &mut rng);
+                    ClientFrame::event(note.json()).into_bytes()
+                });
+                notes.collect()
+            }
             Attack::SubscriptionBombs => subscription_bombs(),
             Attack::FilterBombs => filter_bombs(),
             Attack::NegentropyBombs => negentropy_bombs(),
@@ -164,24 +179,32 @@ impl Material {
     /// What a connection says first, without the frame.
     pub fn first(&self, number: usize, challenge: &str) -> Vec<Vec<u8>> {
         match self.attack {
-            Attack::SlowReader => (0..20)
-                .map(|at| json!(["REQ", format!("{at}"), {"kinds": [1]}]).to_string())
-                .map(String::into_bytes)
-                .collect(),
+            Attack::SlowReader => twenty(&json!({"kinds": [1]})),
+            Attack::Crowds => twenty(&json!({"kinds": [1], "limit": 0})),
+            Attack::WideSubscriptions => {
+                let mut first = vec![self.proof(number, challenge)];
+                first.extend(twenty(&json!({"kinds": [1059], "limit": 0})));
+                first
+            }
             // Half of them prove a key, so that nothing is out of question for them.
             Attack::SubscriptionBombs | Attack::FilterBombs | Attack::NegentropyBombs
                 if number.is_multiple_of(2) =>
             {
-                let mut rng = StdRng::seed_from_u64(u64::try_from(number).unwrap_or(0));
-                let tags = vec![
-                    Tag::new(["relay", self.url.as_str()]),
-                    Tag::new(["challenge", challenge]),
-                ];
-                let proof = signed(kinds::CLIENT_AUTH, tags, "", &mut rng);
-                vec![ClientFrame::auth(proof.json()).into_bytes()]
+                vec![self.proof(number, challenge)]
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Of a key of its own.
+    fn proof(&self, number: usize, challenge: &str) -> Vec<u8> {
+        let mut rng = StdRng::seed_from_u64(u64::try_from(number).unwrap_or(0));
+        let tags = vec![
+            Tag::new(["relay", self.url.as_str()]),
+            Tag::new(["challenge", challenge]),
+        ];
+        let proof = signed(kinds::CLIENT_AUTH, tags, "", &mut rng);
+        ClientFrame::auth(proof.json()).into_bytes()
     }
 
     /// What it sends on and on, with the frame.
@@ -201,6 +224,14 @@ fn signed(kind: u16, tags: Vec<Tag>, content: &str, rng: &mut StdRng) -> Event {
         content: content.to_owned(),
     };
     key.sign(draft, rng)
+}
+
+/// As many subscriptions as a connection may have.
+fn twenty(filter: &serde_json::Value) -> Vec<Vec<u8>> {
+    (0..20)
+        .map(|at| json!(["REQ", at.to_string(), filter]).to_string())
+        .map(String::into_bytes)
+        .collect()
 }
 
 /// Twenty of as many short values as fit into ten filters, then wide ones that match all.
