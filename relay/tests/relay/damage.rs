@@ -121,16 +121,22 @@ fn r_crash_11_what_a_lost_segment_held_is_told_and_taken_again() {
             assert!(lost.len() > 3, "{}", lost.len());
 
             // However often it is opened, until they are back.
-            for _ in 0..2 {
-                let opened = open(folder, engine);
+            for (missing, sent) in [(lost.len(), None), (lost.len(), lost.pop())] {
+                let mut opened = open(folder, engine);
                 let [warning] = &opened.warnings[..] else {
                     panic!("{engine:?}: {:?}", opened.warnings);
                 };
-                assert!(warning.contains("are lost"), "{warning}");
+                let told = format!("{missing} events that were stored are lost");
+                assert!(warning.contains(&told), "{warning}");
                 assert_eq!(opened.store.damage.count(), 1);
+                if let Some(sent) = sent {
+                    assert!(write(&mut opened, &[sent])[0].message.is_empty());
+                }
                 end(opened);
             }
             let mut opened = open(folder, engine);
+            let told = format!("{} events that", lost.len());
+            assert!(opened.warnings[0].contains(&told), "{:?}", opened.warnings);
             assert_eq!(mail(&opened, &to), without(&wraps, &lost));
             let answers = write(&mut opened, &wraps);
             for (wrap, answer) in wraps.iter().zip(&answers) {
