@@ -1,8 +1,9 @@
 //! `sotto-relay`: arguments in, exit code out.
 
 mod commands;
+mod log;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
     if !matches!(arguments.command, Command::Init { .. }) {
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     }
-    start_log(&arguments);
+    log::start(arguments.json, arguments.quiet, arguments.verbose);
     let json = arguments.json;
     match run(arguments) {
         Ok(code) => code,
@@ -163,23 +164,4 @@ fn report(json: bool, failure: &Failure) -> ExitCode {
     };
     let _ = writeln!(std::io::stderr(), "{line}");
     ExitCode::from(failure.word.exit_code())
-}
-
-fn start_log(arguments: &Arguments) {
-    use tracing_subscriber::EnvFilter;
-    // Of the libraries only what is wrong: some of them would write whom they talk to.
-    let level = match (arguments.quiet, arguments.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "warn,sotto_relay=info",
-        (false, _) => "warn,sotto_relay=debug",
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match arguments.json {
-        true => builder.json().init(),
-        false => builder.with_target(false).init(),
-    }
 }
