@@ -13,6 +13,14 @@ pub enum DecodeError {
         /// The limit that it broke.
         limit: usize,
     },
+    /// More of `what` than the limit.
+    #[error("there are more than {limit} {what}")]
+    TooMany {
+        /// What there was too much of.
+        what: &'static str,
+        /// The limit that it broke.
+        limit: usize,
+    },
     /// Not UTF-8.
     #[error("not valid UTF-8")]
     Utf8,

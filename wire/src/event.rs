@@ -168,7 +168,7 @@ impl Event {
     /// dropped (and the JSON written anew without them): nobody signed them, so nobody serves them.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let text = json::gate(&bytes, "event", limits::EVENT_BYTES)?;
-        let decoded = serde_json::from_str(text).map_err(|_| DecodeError::malformed("event"))?;
+        let decoded = serde_json::from_str(text).map_err(|error| refused(&error))?;
         Ok(Self::from_decoded(decoded, bytes))
     }
 
@@ -181,7 +181,7 @@ impl Event {
                 limit,
             });
         }
-        let decoded = serde_json::from_str(text).map_err(|_| DecodeError::malformed("event"))?;
+        let decoded = serde_json::from_str(text).map_err(|error| refused(&error))?;
         Ok(Self::from_decoded(decoded, bytes))
     }
 
@@ -388,7 +388,7 @@ impl FromIterator<Tag> for Tags {
 impl<'de> Deserialize<'de> for Tags {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
-            .deserialize_seq(CappedSeq::<Tag>::new(limits::TAGS))
+            .deserialize_seq(CappedSeq::<Tag>::new(TAGS))
             .map(Self)
     }
 }
@@ -396,21 +396,40 @@ impl<'de> Deserialize<'de> for Tags {
 impl<'de> Deserialize<'de> for Tag {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
-            .deserialize_seq(CappedSeq::<String>::new(limits::TAG_ELEMENTS))
+            .deserialize_seq(CappedSeq::<String>::new(TAG_ELEMENTS))
             .map(Self)
+    }
+}
+
+/// What a list holds, and how many at most.
+type Cap = (&'static str, usize);
+const TAGS: Cap = ("tags", limits::TAGS);
+const TAG_ELEMENTS: Cap = ("elements of a tag", limits::TAG_ELEMENTS);
+
+fn too_many(what: &str) -> String {
+    format!("too many {what}")
+}
+
+/// Which rule an event breaks: one of NIP-01, or a cap of ours.
+fn refused(error: &serde_json::Error) -> DecodeError {
+    let error = error.to_string();
+    let mut caps = [TAGS, TAG_ELEMENTS].into_iter();
+    match caps.find(|(what, _)| error.starts_with(&too_many(what))) {
+        Some((what, limit)) => DecodeError::TooMany { what, limit },
+        None => DecodeError::malformed("event"),
     }
 }
 
 /// A list that stops at a limit instead of growing with the sender's patience.
 struct CappedSeq<T> {
-    limit: usize,
+    cap: Cap,
     items: std::marker::PhantomData<T>,
 }
 
 impl<T> CappedSeq<T> {
-    fn new(limit: usize) -> Self {
+    fn new(cap: Cap) -> Self {
         Self {
-            limit,
+            cap,
             items: std::marker::PhantomData,
         }
     }
@@ -420,14 +439,15 @@ impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for CappedSeq<T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a list of at most {} items", self.limit)
+        write!(f, "a list of at most {} items", self.cap.1)
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let (what, limit) = self.cap;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
-            if items.len() == self.limit {
-                return Err(serde::de::Error::custom("too many items"));
+            if items.len() == limit {
+                return Err(serde::de::Error::custom(too_many(what)));
             }
             items.push(item);
         }
@@ -500,6 +520,15 @@ mod tests {
         assert!(Event::decode(Bytes::from(upper)).is_err());
         let many = "[\"x\"],".repeat(limits::TAGS + 1);
         let bomb = text.replace("\"tags\":[", &format!("\"tags\":[{many}"));
-        assert!(Event::decode(Bytes::from(bomb)).is_err());
+        assert_eq!(
+            Event::decode(Bytes::from(bomb)).unwrap_err().to_string(),
+            "there are more than 2000 tags"
+        );
+        let many = "\"x\",".repeat(limits::TAG_ELEMENTS);
+        let bomb = text.replace("[\"p\"", &format!("[{many}\"p\""));
+        assert_eq!(
+            Event::decode(Bytes::from(bomb)).unwrap_err().to_string(),
+            "there are more than 512 elements of a tag"
+        );
     }
 }
