@@ -45,7 +45,7 @@ fn documented() -> BTreeMap<String, BTreeMap<String, Field>> {
 }
 
 /// Exit code by word.
-fn codes() -> BTreeMap<String, i32> {
+pub fn codes() -> BTreeMap<String, i32> {
     let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| "));
     let mut codes = BTreeMap::new();
     for row in rows {

@@ -340,6 +340,16 @@ async fn r_full_2_a_file_system_that_fills_up_loses_nothing_that_was_acknowledge
         };
         let mut config = files::config(&disk.0.path().join("data"), engine);
         let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
+    // What starting again does not mend is not started again.
+    let never = unit.lines();
+    let mut never = never.filter_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let never = never.next().unwrap();
+    for (word, code) in crate::contract::codes() {
+        let is_final = ["usage", "not_found", "conflict", "store_damaged"].contains(&word.as_str());
+        let is_listed = never.split(' ').any(|listed| listed == code.to_string());
+        assert_eq!(is_listed, is_final, "{word}");
+    }
+
             unreachable!()
         };
         *reserve_bytes = reserve;
