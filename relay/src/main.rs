@@ -18,7 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Stores sealed messages and hands them to their recipients alone.
 #[derive(Debug, Parser)]
-#[command(name = "sotto-relay", disable_version_flag = true)]
+#[command(name = "sotto-relay", version)]
 struct Arguments {
     /// One JSON object per line on stdout, errors as objects on stderr.
     #[arg(long, global = true)]
@@ -111,6 +111,12 @@ fn main() -> ExitCode {
             return report(true, &Failure::new(Word::Usage, detail));
         }
         Err(error) => {
+        // As the command of that name says it.
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayVersion => {
+            let json = std::env::args().any(|word| word == "--json");
+            let said = commands::version(&commands::Say { json, quiet: false });
+            return said.unwrap_or_else(|failure| report(json, &failure));
+        }
             // A closed stdout or stderr leaves nobody to tell.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });

@@ -134,6 +134,128 @@ fn r_prog_5_the_example_configuration_is_accepted() {
     // The kinds that it tells are those that Sotto is tried out with.
     let needs = format!("# Sotto needs {:?}.", wire::kinds::SOTTO);
     assert!(String::from_utf8_lossy(&written).contains(&needs));
+#[test]
+fn r_hint_1_an_error_names_the_file_and_line_or_the_option_and_its_hint_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    let key = person(1).key();
+    let of_file = |lines: &str| {
+        std::fs::write(&config, lines).unwrap();
+        error(&run(&["--json", "export", "--config", text(&config)]))
+    };
+    for (lines, wanted) in [
+        ("[server]\n\nfast = true", "line 3: fast: unknown field"),
+        ("[policy]\n# who\nwrite = \"some\"", "line 3: policy.write:"),
+        ("policy.write = \"some\"", "line 1: policy.write:"),
+        ("[policy]\nkinds = [\n  1,\n  65536,\n]", "0 to 65535"),
+        ("[policy]\npow_bits = 256", "line 2: pow_bits: "),
+        ("[policy]\npow_bits = 256", "a whole number from 0 to 255"),
+        ("[limits]\ncounts = -1", "a whole number, 0 or more"),
+        (
+            &format!(
+                "[policy]\nwrite = \"members\"\nmembers = [\n  \"{}\",\n  \"x\",\n]",
+                key.to_hex()
+            ),
+            "line 3: policy.members: entry 2 is no public key: npub1",
+        ),
+        (
+            "[server]\npublic_urls = [\"wss://a.example\", \"http://b\"]",
+            "line 2: server.public_urls: entry 2",
+        ),
+    ] {
+        let error = of_file(lines);
+        let detail = error["detail"].as_str().unwrap();
+        assert!(detail.starts_with(text(&config)), "{detail}");
+        assert!(detail.contains(wanted), "no {wanted} in {detail}");
+        let hint = error["hint"].as_str().unwrap();
+        assert!(hint.contains("sotto-relay init"), "{hint}");
+    }
+    for (option, value) in [("--listen", "nowhere"), ("--public-url", "http://x")] {
+        let error = error(&run(&["--json", "run", option, value]));
+        let detail = error["detail"].as_str().unwrap();
+        assert!(
+            detail.starts_with(&format!("{option} {value}: ")),
+            "{detail}"
+        );
+        assert!(
+            error["hint"].as_str().unwrap().contains("--help"),
+            "{error}"
+        );
+    }
+    // A file that is there already.
+    for command in [
+        vec!["--json", "init", "--config", text(&config)],
+        vec![
+            "--json",
+            "export",
+            "-o",
+            text(&config),
+            "--data",
+            text(folder.path()),
+        ],
+    ] {
+        let output = run(&command);
+        assert_eq!(output.status.code(), Some(9), "{command:?}");
+        let error = error(&output);
+        assert!(
+            error["hint"].as_str().unwrap().contains("another name"),
+            "{error}"
+        );
+    }
+    // A port that is taken, and which of the two it is.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let data = folder.path().join("data");
+    std::fs::write(&config, format!("metrics.listen = \"{address}\"")).unwrap();
+    let place = ["--config", text(&config), "--data", text(&data)];
+    for (listen, named) in [
+        (address.as_str(), address.clone()),
+        ("127.0.0.1:0", format!("metrics.listen {address}")),
+    ] {
+        let output = run(&[&["--json", "run", "--listen", listen], &place[..]].concat());
+        assert_eq!(output.status.code(), Some(9));
+        let error = error(&output);
+        assert!(
+            error["detail"].as_str().unwrap().starts_with(&named),
+            "{error}"
+        );
+        assert!(
+            error["hint"].as_str().unwrap().contains("another port"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn r_prog_5_keys_are_read_as_people_and_as_programs_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    let (hex, npub) = (person(1).key().to_hex(), wire::link::npub(&person(2).key()));
+    let lines = format!(
+        "management.admins = [\"{npub}\"]\nserver.pubkey = \"{npub}\"\n\
+         [policy]\nwrite = \"members\"\nmembers = [\"{hex}\", \"{npub}\"]"
+    );
+    std::fs::write(&config, lines).unwrap();
+    let place = ["--config", text(&config), "--data", text(folder.path())];
+    let output = run(&[&["--json", "user", "list"], &place[..]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains(&hex) && listed.contains(&npub), "{listed}");
+}
+
+#[test]
+fn r_vers_1_the_version_is_told_by_the_option_as_by_the_command() {
+    for json in [&[][..], &["--json"]] {
+        let told = run(&[json, &["version"]].concat()).stdout;
+        for option in ["--version", "-V"] {
+            let output = run(&[json, &[option]].concat());
+            assert_eq!(output.status.code(), Some(0), "{option}");
+            assert_eq!(output.stdout, told, "{option}");
+        }
+    }
+}
+
     // Root writes it and the relay's own user reads it, as the caller's umask has it.
     let shared = folder.path().join("shared.toml");
     let status = std::process::Command::new("sh")
