@@ -70,7 +70,11 @@ pub fn run(
         tracing::info!("the relay stops");
         relay.stop().await?;
         tracing::info!("the relay has stopped");
-        Ok(code)
+        // A program that called is told by a word; a person pressed the keys.
+        match code == ExitCode::from(Word::Interrupted.exit_code()) && say.json {
+            true => Err(Failure::new(Word::Interrupted, "stopped by SIGINT")),
+            false => Ok(code),
+        }
     })
 }
 

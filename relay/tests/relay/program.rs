@@ -44,6 +44,37 @@ async fn r_prog_1_sigterm_finishes_and_ends_with_0() {
 }
 
 #[tokio::test]
+#[test]
+fn r_prog_1_ctrl_c_ends_with_130_and_programs_get_the_word() {
+    for json in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = binary();
+        command.args(["run", "--listen", "127.0.0.1:0", "--data"]);
+        command
+            .arg(folder.path())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped());
+        if json {
+            command.arg("--json");
+        }
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        // People are told where the data is, too.
+        assert!(line.contains(text(folder.path())), "{line}");
+        let pid = child.id().to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args(["-INT", &pid]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        match json {
+            true => assert_eq!(error(&output)["error"], "interrupted"),
+            false => assert!(!String::from_utf8(output.stderr).unwrap().contains("error")),
+        }
+    }
+}
+
 async fn r_prog_2_a_second_server_and_a_busy_port_are_conflicts() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path());
