@@ -204,13 +204,33 @@ pub enum ConfigError {
         why: String,
     },
     /// A value that makes no sense.
-    #[error("{key}: {why}")]
+    #[error("{}{key}: {why}", at_line(*line))]
     Value {
+        /// Where in the file, once that is known.
+        line: Option<usize>,
         /// The key in the file.
         key: &'static str,
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl ConfigError {
+    /// With the line that the text of the file has for it.
+    pub fn at_line_of(self, text: &str) -> Self {
+        match self {
+            Self::Value { key, why, .. } => Self::Value {
+                line: file::line_of(text, key),
+                key,
+                why,
+            },
+            other => other,
+        }
+    }
+}
+
+fn at_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!("line {line}: "))
 }
 
 impl Config {

@@ -39,7 +39,8 @@ struct Place {
     /// The configuration file; without one the defaults hold.
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
-    /// The folder that holds the events.
+    /// The folder that holds the events; by default server.data, or the platform's data folder,
+    /// on Linux ~/.local/share/sotto-relay.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -110,13 +111,13 @@ fn main() -> ExitCode {
             let detail = first.trim_start_matches("error: ").to_owned();
             return report(true, &Failure::new(Word::Usage, detail));
         }
-        Err(error) => {
         // As the command of that name says it.
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayVersion => {
             let json = std::env::args().any(|word| word == "--json");
             let said = commands::version(&commands::Say { json, quiet: false });
             return said.unwrap_or_else(|failure| report(json, &failure));
         }
+        Err(error) => {
             // A closed stdout or stderr leaves nobody to tell.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });

@@ -51,6 +51,9 @@ pub enum ServerError {
     /// The folder of fetched certificates is not in order.
     #[error(transparent)]
     Acme(#[from] AcmeError),
+    /// The address for metrics is not to be had.
+    #[error("metrics.listen {0}: {1}")]
+    Metrics(SocketAddr, std::io::Error),
     /// The network or the system failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -133,7 +136,11 @@ impl Relay {
         let address = listener.local_addr()?;
         raise_file_limit();
         let metrics_listener = match config.metrics.listen {
-            Some(address) => Some(TcpListener::bind(address).await?),
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|error| ServerError::Metrics(address, error))?,
+            ),
             None => None,
         };
         let metrics_address = metrics_listener

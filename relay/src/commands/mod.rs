@@ -7,6 +7,7 @@ pub mod transfer;
 pub mod user;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,8 +18,12 @@ use sotto_relay::roster::RosterError;
 use sotto_relay::server::ServerError;
 use sotto_relay::store::StoreError;
 use sotto_relay::tls::TlsError;
+use wire::RelayUrl;
 
 use crate::Place;
+
+/// What helps with a setting.
+const SETTINGS: &str = "`sotto-relay init` prints every setting and what it means";
 
 /// How to talk to whoever called.
 pub struct Say {
@@ -105,6 +110,8 @@ impl Word {
 pub struct Failure {
     /// The stable word.
     pub word: Word,
+    /// The file that it is about.
+    file: Option<String>,
     detail: String,
     hint: &'static str,
 }
@@ -120,14 +127,24 @@ impl Failure {
         };
         Self {
             word,
+            file: None,
             detail: detail.to_string(),
             hint,
         }
     }
 
-    /// What went wrong, in words.
-    pub fn detail(&self) -> &str {
-        &self.detail
+    /// What went wrong, in words, and in which file.
+    pub fn detail(&self) -> String {
+        match &self.file {
+            Some(file) => format!("{file}: {}", self.detail),
+            None => self.detail.clone(),
+        }
+    }
+
+    /// About this file.
+    pub fn about_file(mut self, path: &Path) -> Self {
+        self.file = Some(path.display().to_string());
+        self
     }
 
     /// Where there is more to say than of every failure of its kind.
@@ -146,15 +163,15 @@ impl Failure {
         json!({
             "schema": "sotto.error/1",
             "error": self.word.as_str(),
-            "detail": self.detail,
+            "detail": self.detail(),
             "hint": self.hint,
         })
     }
 
     pub fn to_text(&self) -> String {
         match self.hint {
-            "" => format!("error: {}", self.detail),
-            hint => format!("error: {} ({hint})", self.detail),
+            "" => format!("error: {}", self.detail()),
+            hint => format!("error: {} ({hint})", self.detail()),
         }
     }
 }
@@ -200,6 +217,9 @@ impl From<ServerError> for Failure {
             ServerError::Roster(error) => error.into(),
             ServerError::Io(error) => error.into(),
             ServerError::Tls(error) => error.into(),
+            ServerError::Metrics(address, error) => {
+                on_address(&format!("metrics.listen {address}"), &error)
+            }
             other => Self::new(Word::Internal, other),
         }
     }
@@ -211,13 +231,14 @@ impl From<TlsError> for Failure {
             TlsError::Missing(_) => Word::NotFound,
             _ => Word::Usage,
         };
-        Self::new(word, error)
+        // The text names the file.
+        Self::new(word, error).without_hint()
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::new(Word::Usage, error.to_string().trim_end())
+        Self::new(Word::Usage, error.to_string().trim_end()).with_hint(SETTINGS)
     }
 }
 
@@ -243,19 +264,37 @@ pub fn configuration(
     listen: Option<String>,
     public_urls: Vec<String>,
 ) -> Result<Config, Failure> {
-    let mut raw = match &place.config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| on_file(path, &error))?;
-            Raw::parse(&text)?
-        }
+    let file = match &place.config {
+        Some(path) => Some(ConfigFile::read(path)?),
+        None => None,
+    };
+    let mut raw = match &file {
+        Some(file) => Raw::parse(&file.text).map_err(|error| file.refused(error))?,
         None => Raw::default(),
     };
-    raw.server.listen = listen.unwrap_or(raw.server.listen);
-    raw.server.public_urls.extend(public_urls);
+    // Checked here as well, so that the text names the option and not the setting.
+    if let Some(listen) = listen {
+        if listen.parse::<SocketAddr>().is_err() {
+            let why = format!("--listen {listen}: not an address with a port");
+            return Err(Failure::new(Word::Usage, why));
+        }
+        raw.server.listen = listen;
+    }
+    for url in public_urls {
+        if let Err(error) = RelayUrl::parse(&url) {
+            let why = format!("--public-url {url}: {error}");
+            return Err(Failure::new(Word::Usage, why));
+        }
+        raw.server.public_urls.push(url);
+    }
+    let checked = |raw: Raw, data: PathBuf| match &file {
+        Some(file) => raw.check(data).map_err(|error| file.refused(error)),
+        None => raw.check(data).map_err(Failure::from),
+    };
     if let Some(data) = place.data {
         // A folder whose name is no UTF-8 has no place in a TOML file, and needs none here.
         raw.server.data = String::new();
-        return folder_of(raw.check(data)?);
+        return folder_of(checked(raw, data)?);
     }
     let data = match directories::ProjectDirs::from("", "", "sotto-relay") {
         Some(folders) => folders.data_dir().to_owned(),
@@ -267,7 +306,24 @@ pub fn configuration(
         }
         None => PathBuf::new(),
     };
-    folder_of(raw.check(data)?)
+    folder_of(checked(raw, data)?)
+}
+
+/// The configuration's file, to say of an error where in it that is.
+struct ConfigFile<'p> {
+    path: &'p Path,
+    text: String,
+}
+
+impl<'p> ConfigFile<'p> {
+    fn read(path: &'p Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| on_file(path, &error))?;
+        Ok(Self { path, text })
+    }
+
+    fn refused(&self, error: ConfigError) -> Failure {
+        Failure::from(error.at_line_of(&self.text)).about_file(self.path)
+    }
 }
 
 /// Refuses data that would be kept in something else than a folder.
@@ -276,16 +332,41 @@ fn folder_of(config: Config) -> Result<Config, Failure> {
         Storage::Disk { folder, .. } if folder.exists() && !folder.is_dir() => Err(Failure::new(
             Word::Usage,
             format!("{} is no folder", folder.display()),
-        )),
+        )
+        .without_hint()),
         _ => Ok(config),
     }
 }
 
 /// A failure with the file that it is about.
 pub fn on_file(path: &Path, error: &std::io::Error) -> Failure {
+    let mut failure = Failure::from(std::io::Error::from(error.kind())).about_file(path);
+    failure.detail = error.to_string();
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            failure.with_hint("choose another name, or move that file away")
+        }
+        _ => failure,
+    }
+}
+
+const LOW_PORT: &str = "a port below 1024 takes root or CAP_NET_BIND_SERVICE, which the unit for \
+                        systemd gives: choose another";
+const NO_ADDRESS: &str = "this machine has no such address: name one of its own, or \
+                          [::] for all of them";
+
+/// A failure to listen, where `what` names the address and what sets it.
+pub fn on_address(what: &str, error: &std::io::Error) -> Failure {
     let mut failure = Failure::from(std::io::Error::from(error.kind()));
-    failure.detail = format!("{}: {error}", path.display());
-    failure
+    failure.detail = format!("{what}: {error}");
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            failure.with_hint("stop the program that listens there, or choose another port")
+        }
+        std::io::ErrorKind::PermissionDenied => failure.with_hint(LOW_PORT),
+        std::io::ErrorKind::AddrNotAvailable => failure.with_hint(NO_ADDRESS),
+        _ => failure,
+    }
 }
 
 /// `10s`, `500ms`, `2m`, `12h`, `7d`, or plain seconds.

@@ -3,17 +3,13 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use sotto_relay::config::Storage;
 use sotto_relay::{Config, Relay};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Say, Word, configuration, data};
+use super::{Failure, Say, Word, configuration, data, on_address};
 use crate::Place;
-
-const LOW_PORT: &str = "a port below 1024 takes root or CAP_NET_BIND_SERVICE, which the unit for \
-                        systemd gives: choose another with --listen or server.listen";
-const NO_ADDRESS: &str = "this machine has no such address: name one of its own with --listen or \
-                          server.listen, or [::] for all of them";
 
 /// Serves until SIGTERM (0) or SIGINT (130). SIGHUP puts the configuration file in force again.
 pub fn run(
@@ -31,15 +27,13 @@ pub fn run(
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut hung_up = signal(SignalKind::hangup())?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            let mut failure = Failure::from(std::io::Error::from(error.kind()));
-            failure.detail = format!("{}: {error}", config.listen);
-            match error.kind() {
-                std::io::ErrorKind::PermissionDenied => failure.with_hint(LOW_PORT),
-                std::io::ErrorKind::AddrNotAvailable => failure.with_hint(NO_ADDRESS),
-                _ => failure,
-            }
-        })?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| on_address(&config.listen.to_string(), &error))?;
+        let folder = match &config.storage {
+            Storage::Disk { folder, .. } => folder.display().to_string(),
+            Storage::Memory => String::new(),
+        };
         let relay = Relay::start(listener, config.clone()).await;
         let relay = relay.map_err(|error| data::not_opened(&config, error))?;
         for warning in relay.warnings().iter().chain(&relay.concerns()) {
@@ -51,11 +45,15 @@ pub fn run(
             "schema": "sotto.listening/1",
             "url": url,
             "pid": std::process::id(),
+            "data": folder,
         });
         if let (Some(fields), Some(metrics)) = (object.as_object_mut(), relay.metrics_url()) {
             fields.insert("metrics".to_owned(), metrics.into());
         }
-        say.out(&object, &format!("listening on {url}"));
+        say.out(
+            &object,
+            &format!("listening on {url}, with the data in {folder}"),
+        );
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
         let code = loop {
             tokio::select! {

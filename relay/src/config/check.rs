@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use wire::{PublicKey, RelayUrl, limits};
+use wire::{Link, PublicKey, RelayUrl, limits};
 
 use super::file::{Raw, RawAcme, RawLimits, RawMetrics, RawPolicy, RawServer, RawStore, RawTls};
 use super::{About, Clock, Config, ConfigError, Limits, MetricsAt, Storage, Tls};
@@ -18,6 +18,7 @@ use crate::policy::{Rules, Work, WorkOf, Writers};
 /// Leading zero bits that can be asked for. A core tries some million ids a second: 40 bits are
 /// days.
 const MOST_WORK: u8 = 40;
+const NO_KEY: &str = "no public key: npub1… or 64 hex digits";
 
 impl Raw {
     /// Checks every value. `data` is the folder used where the file names none.
@@ -40,12 +41,13 @@ impl Raw {
             .listen
             .parse()
             .map_err(|_| refused("server.listen", "not an address with a port"))?;
-        let urls = server
-            .public_urls
-            .iter()
-            .map(|text| RelayUrl::parse(text))
-            .collect::<Result<_, _>>()
-            .map_err(|error| refused("server.public_urls", error))?;
+        let urls = (1..)
+            .zip(&server.public_urls)
+            .map(|(number, text)| {
+                let why = |error| format!("entry {number}: {error}");
+                RelayUrl::parse(text).map_err(|error| refused("server.public_urls", why(error)))
+            })
+            .collect::<Result<_, _>>()?;
         let trusted_proxies = TrustedProxies::parse(&server.trusted_proxies)
             .map_err(|_| refused("server.trusted_proxies", "not an address or a range"))?;
         limits.check()?;
@@ -69,7 +71,7 @@ impl RawServer {
     fn about(self) -> Result<About, ConfigError> {
         let pubkey = match self.pubkey.as_str() {
             "" => None,
-            text => Some(key("server.pubkey", text)?),
+            text => Some(key(text).ok_or_else(|| refused("server.pubkey", NO_KEY))?),
         };
         Ok(About {
             name: self.name,
@@ -301,16 +303,23 @@ impl RawTls {
     }
 }
 
-fn key(name: &'static str, text: &str) -> Result<PublicKey, ConfigError> {
-    PublicKey::from_hex(text).map_err(|error| refused(name, error))
+/// As the command `user` reads it.
+fn key(text: &str) -> Option<PublicKey> {
+    Link::parse(text).ok().map(|link| link.pubkey)
 }
 
 fn keys(name: &'static str, texts: &[String]) -> Result<BTreeSet<PublicKey>, ConfigError> {
-    texts.iter().map(|text| key(name, text)).collect()
+    let numbered = (1..).zip(texts);
+    let keys = numbered.map(|(number, text)| {
+        // Its place and not its text, which goes to the log after a reload.
+        key(text).ok_or_else(|| refused(name, format!("entry {number} is {NO_KEY}")))
+    });
+    keys.collect()
 }
 
 fn refused(key: &'static str, why: impl ToString) -> ConfigError {
     ConfigError::Value {
+        line: None,
         key,
         why: why.to_string(),
     }

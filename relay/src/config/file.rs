@@ -50,7 +50,8 @@ section! {
     RawServer {
         /// Address and port. Keep loopback behind a reverse proxy that speaks TLS.
         listen: String = "127.0.0.1:7447".to_owned(),
-        /// The folder that holds the events; empty: the platform's data folder.
+        /// The folder that holds the events; empty: the platform's data folder, on Linux
+        /// ~/.local/share/sotto-relay of the user that runs the relay.
         data: String = String::new(),
         /// The URLs that clients use, for example ["wss://relay.example"]. Only these, wss:// with
         /// each name of [acme] domains, and the loopback names with the port above are accepted in
@@ -59,13 +60,13 @@ section! {
         /// Reverse proxies whose X-Forwarded-For is believed: addresses or ranges, for example
         /// ["127.0.0.1", "::1"]. Per-address limits then hold for the clients behind them.
         trusted_proxies: Vec<String> = Vec::new(),
-        /// Name, description, contact and operator's key (hex) as NIP-11 shows them.
+        /// Name, description, contact and operator's key as NIP-11 shows them.
         name: String = "Sotto relay".to_owned(),
         /// What the relay is for.
         description: String = "Stores sealed messages for their recipients alone.".to_owned(),
         /// How to reach the operator, for example "mailto:me@example.org".
         contact: String = String::new(),
-        /// The operator's public key, 64 hex digits; may stay empty.
+        /// The operator's public key, as npub1... or 64 hex digits; may stay empty.
         pubkey: String = String::new(),
     }
 }
@@ -77,7 +78,7 @@ section! {
         /// a listed key are taken from everybody, without AUTH. "recipients": only wraps to a
         /// listed key and what a listed key signed are taken, from everybody, without AUTH.
         write: String = "open".to_owned(),
-        /// The members' public keys, 64 hex digits each.
+        /// The members' public keys, each as npub1... or 64 hex digits.
         members: Vec<String> = Vec::new(),
         /// The kinds that are taken, beside deletions (5) and requests to vanish (62); empty: any.
         /// Sotto needs wire::kinds::SOTTO.
@@ -103,7 +104,7 @@ section! {
 section! {
     /// Managing the relay over HTTP.
     RawManagement {
-        /// The public keys, 64 hex digits each, that may use the management API (NIP-86) at the
+        /// The public keys, each as npub1... or 64 hex digits, that may use the management API (NIP-86) at the
         /// relay's own URLs: members, bans, kinds, addresses, name. Empty: it is off.
         admins: Vec<String> = Vec::new(),
     }
@@ -190,7 +191,8 @@ section! {
     /// TLS with certificate files of your own.
     RawTls {
         /// A PEM file with the certificate chain, for example "/etc/sotto/fullchain.pem". With
-        /// it the relay speaks TLS itself (wss://). SIGHUP reads it and the key again.
+        /// it the relay speaks TLS itself (wss://). SIGHUP reads it and the key again. Begin both
+        /// with /: other paths start at the folder that the relay was started in, / under systemd.
         certificate: String = String::new(),
         /// A PEM file with its private key.
         key: String = String::new(),
@@ -209,8 +211,8 @@ section! {
         agree_to_terms: bool = false,
         /// The directory of the authority.
         directory: String = "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
-        /// A PEM file with the root certificates of an authority of your own; empty: the
-        /// public ones are trusted.
+        /// A PEM file with the root certificates of an authority of your own, by its whole path;
+        /// empty: the public ones are trusted.
         directory_roots: String = String::new(),
     }
 }
@@ -279,12 +281,45 @@ impl Raw {
     }
 }
 
+/// What the library calls numbers, and what people do.
+const NUMBERS: [(&str, &str); 4] = [
+    ("u8", "a whole number from 0 to 255"),
+    ("u16", "a whole number from 0 to 65535"),
+    ("u64", "a whole number, 0 or more"),
+    ("usize", "a whole number, 0 or more"),
+];
+
+/// The line, from 1, on which a file sets a key such as `policy.members`; none where it does not.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (section, name) = key.split_once('.')?;
+    let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let mut current = "";
+    let line = text.lines().position(|line| {
+        let line = line.trim();
+        let header = line
+            .strip_prefix('[')
+            .and_then(|line| line.split(']').next());
+        if let Some(header) = header.map(str::trim).filter(is_word) {
+            current = header;
+        }
+        let set = line.split_once('=').map_or("", |(key, _)| key.trim());
+        (current == section && set == name) || (current.is_empty() && set == key)
+    });
+    line.map(|index| index + 1)
+}
+
 fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start);
     let line = text.get(..start).unwrap_or_default().matches('\n').count();
     let key = text.lines().nth(line).and_then(|line| line.split_once('='));
     let named = key.map(|(key, _)| format!("{}: ", key.trim()));
     let told = format!("{}{}", named.unwrap_or_default(), error.message());
+    let told = NUMBERS.iter().fold(told, |told, (type_name, words)| {
+        told.replace(
+            &format!("expected {type_name}"),
+            &format!("expected {words}"),
+        )
+    });
     // The library quotes values; no setting and no word of its own is this long.
     let words = told.split_whitespace();
     let words = words.map(|word| if word.len() > 40 { "…" } else { word });

@@ -1,8 +1,9 @@
 //! The program: exit codes, objects, files, signals.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use sotto_relay::Config;
 use sotto_relay::config::{IndexEngine, Storage};
@@ -43,7 +44,6 @@ async fn r_prog_1_sigterm_finishes_and_ends_with_0() {
     assert_eq!(client.fetch(filter).await.unwrap(), [note]);
 }
 
-#[tokio::test]
 #[test]
 fn r_prog_1_ctrl_c_ends_with_130_and_programs_get_the_word() {
     for json in [true, false] {
@@ -75,6 +75,7 @@ fn r_prog_1_ctrl_c_ends_with_130_and_programs_get_the_word() {
     }
 }
 
+#[tokio::test]
 async fn r_prog_2_a_second_server_and_a_busy_port_are_conflicts() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path());
@@ -133,38 +134,6 @@ fn r_prog_3_nonsense_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(7));
 }
 
-#[tokio::test]
-async fn r_prog_4_data_is_for_its_owner_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let program = Program::start(&data);
-    Client::connect(&program.url)
-        .await
-        .put(&person(1).note("x"))
-        .await;
-    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&data), 0o700);
-    for path in files(&data) {
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
-        assert_eq!(mode(path.parent().unwrap()), 0o700, "{}", path.display());
-    }
-}
-
-#[test]
-fn r_prog_5_the_example_configuration_is_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("relay.toml");
-    let output = run(&["init", "--config", text(&path)]);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        run(&["init", "--config", text(&path)]).status.code(),
-        Some(9)
-    );
-    let written = std::fs::read(&path).unwrap();
-    assert_eq!(run(&["init"]).stdout, written);
-    // The kinds that it tells are those that Sotto is tried out with.
-    let needs = format!("# Sotto needs {:?}.", wire::kinds::SOTTO);
-    assert!(String::from_utf8_lossy(&written).contains(&needs));
 #[test]
 fn r_hint_1_an_error_names_the_file_and_line_or_the_option_and_its_hint_fits() {
     let folder = tempfile::tempdir().unwrap();
@@ -287,6 +256,38 @@ fn r_vers_1_the_version_is_told_by_the_option_as_by_the_command() {
     }
 }
 
+#[tokio::test]
+async fn r_prog_4_data_is_for_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let program = Program::start(&data);
+    Client::connect(&program.url)
+        .await
+        .put(&person(1).note("x"))
+        .await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for path in files(&data) {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        assert_eq!(mode(path.parent().unwrap()), 0o700, "{}", path.display());
+    }
+}
+
+#[test]
+fn r_prog_5_the_example_configuration_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("relay.toml");
+    let output = run(&["init", "--config", text(&path)]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        run(&["init", "--config", text(&path)]).status.code(),
+        Some(9)
+    );
+    let written = std::fs::read(&path).unwrap();
+    assert_eq!(run(&["init"]).stdout, written);
+    // The kinds that it tells are those that Sotto is tried out with.
+    let needs = format!("# Sotto needs {:?}.", wire::kinds::SOTTO);
+    assert!(String::from_utf8_lossy(&written).contains(&needs));
     // Root writes it and the relay's own user reads it, as the caller's umask has it.
     let shared = folder.path().join("shared.toml");
     let status = std::process::Command::new("sh")
@@ -351,6 +352,16 @@ fn r_prog_15_the_unit_for_systemd_is_in_order_and_starts_the_program() {
     let mut program = Program::spawn(&mut command);
     program.signal("-TERM");
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
+
+    // What starting again does not mend is not started again.
+    let never = unit.lines();
+    let mut never = never.filter_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let never = never.next().unwrap();
+    for (word, code) in crate::contract::codes() {
+        let is_final = ["usage", "not_found", "conflict", "store_damaged"].contains(&word.as_str());
+        let is_listed = never.split(' ').any(|listed| listed == code.to_string());
+        assert_eq!(is_listed, is_final, "{word}");
+    }
 
     // Threads of busy connections step back, which the group that is left out would forbid.
     let mut allowed = unit
@@ -493,16 +504,6 @@ async fn r_full_2_a_file_system_that_fills_up_loses_nothing_that_was_acknowledge
         };
         let mut config = files::config(&disk.0.path().join("data"), engine);
         let Storage::Disk { reserve_bytes, .. } = &mut config.storage else {
-    // What starting again does not mend is not started again.
-    let never = unit.lines();
-    let mut never = never.filter_map(|line| line.strip_prefix("RestartPreventExitStatus="));
-    let never = never.next().unwrap();
-    for (word, code) in crate::contract::codes() {
-        let is_final = ["usage", "not_found", "conflict", "store_damaged"].contains(&word.as_str());
-        let is_listed = never.split(' ').any(|listed| listed == code.to_string());
-        assert_eq!(is_listed, is_final, "{word}");
-    }
-
             unreachable!()
         };
         *reserve_bytes = reserve;
