@@ -351,9 +351,9 @@ pub fn on_file(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 const LOW_PORT: &str = "a port below 1024 takes root or CAP_NET_BIND_SERVICE, which the unit for \
-                        systemd gives: choose another";
-const NO_ADDRESS: &str = "this machine has no such address: name one of its own, or \
-                          [::] for all of them";
+                        systemd gives: choose another (--listen, server.listen or metrics.listen)";
+const NO_ADDRESS: &str = "this machine has no such address: name one of its own, or [::] for all of \
+                          them (--listen, server.listen or metrics.listen)";
 
 /// A failure to listen, where `what` names the address and what sets it.
 pub fn on_address(what: &str, error: &std::io::Error) -> Failure {

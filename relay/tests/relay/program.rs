@@ -183,6 +183,8 @@ fn r_hint_1_an_error_names_the_file_and_line_or_the_option_and_its_hint_fits() {
         );
     }
     // A file that is there already.
+    let data = folder.path().join("data");
+    assert!(run(&["import", "--data", text(&data)]).status.success());
     for command in [
         vec!["--json", "init", "--config", text(&config)],
         vec![
@@ -191,7 +193,7 @@ fn r_hint_1_an_error_names_the_file_and_line_or_the_option_and_its_hint_fits() {
             "-o",
             text(&config),
             "--data",
-            text(folder.path()),
+            text(&data),
         ],
     ] {
         let output = run(&command);
@@ -205,7 +207,6 @@ fn r_hint_1_an_error_names_the_file_and_line_or_the_option_and_its_hint_fits() {
     // A port that is taken, and which of the two it is.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let data = folder.path().join("data");
     std::fs::write(&config, format!("metrics.listen = \"{address}\"")).unwrap();
     let place = ["--config", text(&config), "--data", text(&data)];
     for (listen, named) in [
@@ -236,7 +237,9 @@ fn r_prog_5_keys_are_read_as_people_and_as_programs_write_them() {
          [policy]\nwrite = \"members\"\nmembers = [\"{hex}\", \"{npub}\"]"
     );
     std::fs::write(&config, lines).unwrap();
-    let place = ["--config", text(&config), "--data", text(folder.path())];
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let place = ["--config", text(&config), "--data", text(&data)];
     let output = run(&[&["--json", "user", "list"], &place[..]].concat());
     assert!(output.status.success(), "{output:?}");
     let listed = String::from_utf8(output.stdout).unwrap();
@@ -319,6 +322,7 @@ fn r_url_1_an_invite_names_the_host_that_a_certificate_is_fetched_for() {
                 domains = [\"relay.example\"]\n";
     std::fs::write(&config, acme).unwrap();
     let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
     let place = ["--config", text(&config), "--data", text(&data)];
     let output = run(&[&["--json", "user", "invite"], &place[..]].concat());
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
