@@ -91,6 +91,32 @@ async fn words_and_one_relay_bring_the_circles_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_does_not_keep_the_circles_is_warned_about_where_another_does() {
+    let mut world = World::new();
+    let keeps = world.relay("keeps").await;
+    let refuses = world
+        .relay_with("refuses", |config| {
+            let kinds = wire::kinds::SOTTO.into_iter();
+            let kinds = kinds.filter(|kind| *kind != wire::kinds::APP_DATA);
+            config.rules.kinds = Some(kinds.collect());
+        })
+        .await;
+    let work_relay = world.relay("work").await;
+    let anna = world.person("anna", &[&keeps, &refuses], &[]).await;
+    let made = anna.client().create_circle(work(&work_relay)).await;
+    assert!(made.unwrap().error.is_none());
+    let mut client = anna.client();
+    let synced = client.sync().await.unwrap();
+    assert!(synced.error.is_none(), "{:?}", synced.error);
+    let warnings = client.take_warnings();
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    assert!(warning.contains("restore from another"), "{warning}");
+    assert!(warning.contains(refuses.url().as_str()), "{warning}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_shared_by_two_circles_is_warned_about() {
     let mut world = World::new();
     let relay = world.relay("a").await;

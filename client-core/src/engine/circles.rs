@@ -86,14 +86,6 @@ impl Turn<'_> {
         self.query_own(Op::Circles, relay, filter);
     }
 
-    /// What is not published of the definitions is tried now: whatever refused it may have changed.
-    pub fn hurry_circles(&mut self) -> Result<()> {
-        match EnvelopeRow::newest_circles(self.tx)? {
-            Some(envelope) => OutboxRow::hurry_event(self.tx, &envelope.id, self.now),
-            None => Ok(()),
-        }
-    }
-
     /// Definitions came from some relay.
     pub fn circles_found(&mut self, events: &[Bytes]) -> Result<()> {
         const KEPT: usize = 16;

@@ -61,7 +61,6 @@ impl Engine {
     pub fn sync(&mut self, store: &mut Store, now: u64, rng: Rng<'_>) -> Result<Step<()>> {
         self.turn(store, now, rng, |turn| {
             turn.begin_round()?;
-            turn.hurry_circles()?;
             for relay in store::own_relays(turn.tx)? {
                 turn.read_inbox(&relay)?;
             }

@@ -423,16 +423,6 @@ impl OutboxRow {
         Ok(next.map(uint))
     }
 
-    /// Makes the queued rows of one event due, whatever their back-off says.
-    pub fn hurry_event(connection: &Connection, id: &EventId, now: u64) -> Result<()> {
-        connection.execute(
-            "UPDATE outbox SET next_at = ?2 WHERE event_id = ?1 AND state = 'queued' \
-             AND next_at > ?2",
-            params![id.as_bytes(), int(now)],
-        )?;
-        Ok(())
-    }
-
     /// Makes every queued row due, whatever its back-off says.
     pub fn hurry(connection: &Connection, now: u64) -> Result<()> {
         connection.execute(
