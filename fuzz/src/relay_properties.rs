@@ -361,10 +361,11 @@ pub fn status_page(data: &[u8]) {
     }
     let settings = Settings::new(config, 7447, Arc::default());
     let html = page::page(&settings.get(), &headers);
-    const TAGS: [&str; 32] = [
-        "!doctype", "a", "body", "caption", "circle", "code", "dd", "dl", "dt", "footer", "h1",
-        "h2", "head", "header", "html", "li", "link", "main", "meta", "p", "path", "rect",
-        "section", "style", "svg", "table", "tbody", "td", "th", "title", "tr", "ul",
+    const TAGS: [&str; 34] = [
+        "!doctype", "a", "body", "caption", "circle", "code", "dd", "details", "dl", "dt",
+        "footer", "h1", "h2", "head", "header", "html", "li", "link", "main", "meta", "p", "path",
+        "rect", "section", "style", "summary", "svg", "table", "tbody", "td", "th", "title", "tr",
+        "ul",
     ];
     for part in html.split('<').skip(1) {
         let name = part.strip_prefix('/').unwrap_or(part);
