@@ -1,13 +1,17 @@
 //! Giving space back: a closed segment that is mostly dead has its living records copied to the
 //! tail, is overwritten with zeros, and only then removed.
+//!
+//! What was copied is overwritten where it was with the transaction that copies it, not with the
+//! segment: a full disk or a kill may come between, and then a deletion must find all of it.
 
-use super::bodies::Bodies as _;
+use std::ops::ControlFlow;
+
 use super::keys::{self, Hash, Place};
 use super::record::{self, Record};
 use super::{StoreError, Writer};
 
 /// Bytes copied per transaction.
-const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+const CHUNK_BYTES: u64 = 1024 * 1024;
 
 impl Writer {
     /// Moves and wipes the first closed segment of which at least half is dead, or, with
@@ -17,6 +21,10 @@ impl Writer {
         let Some(log) = store.log() else {
             return Ok(false);
         };
+        if self.has_unfinished_wipes()? {
+            self.finish_wipes()?;
+            return Ok(true);
+        }
         for segment in log.numbers() {
             if segment == log.tail_segment() {
                 continue;
@@ -59,30 +67,14 @@ impl Writer {
         self.move_records(&waiting, now)?;
         let row = store.index().get(&keys::segment(segment))?;
         if keys::decode_pair(row.as_deref())?.1 > 0 {
-            return self.keep_what_is_lost(segment);
+            // Something that the index names was not found in it: it is damaged, and not wiped.
+            store.damage.note_unreadable(segment);
+            return Ok(());
         }
         let mut transaction = self.begin(now)?;
         transaction.mark_wiped(segment);
         transaction.commit()?;
         self.finish_wipes()
-    }
-
-    /// Something that the index names was not found in a segment that was moved: it is damaged, and
-    /// is not wiped. What was moved is erased here, so that whoever erases it there erases all of it.
-    fn keep_what_is_lost(&mut self, segment: u32) -> Result<(), StoreError> {
-        let store = self.store().clone();
-        let Some(log) = store.log() else {
-            return Ok(());
-        };
-        store.damage.note_unreadable(segment);
-        let mut moved = Vec::new();
-        log.scan(segment, 0, |place, record| {
-            if matches!(record, Record::Event(_)) {
-                moved.push(place);
-            }
-            Ok(())
-        })?;
-        log.erase(&moved)
     }
 
     fn move_records(&mut self, records: &[(Place, Record)], now: u64) -> Result<(), StoreError> {
@@ -101,6 +93,18 @@ impl Writer {
             }
         }
         transaction.commit()
+    }
+
+    /// Whether a segment is marked for wiping: where that failed, it is tried again.
+    fn has_unfinished_wipes(&self) -> Result<bool, StoreError> {
+        let mut is_any = false;
+        let mut visit = |_: &[u8], _: &[u8]| {
+            is_any = true;
+            ControlFlow::Break(())
+        };
+        let index = self.store().index();
+        index.scan(b"W", &keys::end_of(b"W"), &mut visit)?;
+        Ok(is_any)
     }
 
     /// Wipes and removes every segment that is marked for it.
@@ -150,7 +154,7 @@ fn is_carried_out(record: &Record) -> bool {
 }
 
 impl super::Transaction<'_> {
-    /// Copies an event to the tail, if it is still alive at `from`.
+    /// Moves an event to the tail, if it is still alive at `from`.
     fn move_event(&mut self, id: &Hash, from: Place, record: &Record) -> Result<(), StoreError> {
         let Some(entry) = self.rows.entry(id)? else {
             return Ok(());
@@ -158,8 +162,16 @@ impl super::Transaction<'_> {
         if entry.place != from {
             return Ok(());
         }
+        // It replaces itself: so a start after a crash knows where the rest of it is.
+        let (id, by) = (*id, *id);
+        self.staged.push(&Record::Replacement {
+            place: from,
+            id,
+            by,
+        })?;
         let place = self.staged.push(record)?;
-        self.rows.move_event(id, &entry, place)
+        self.moved.push(from);
+        self.rows.move_event(&id, &entry, place)
     }
 
     fn copy(&mut self, record: &Record) -> Result<(), StoreError> {

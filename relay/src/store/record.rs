@@ -38,7 +38,8 @@ pub enum Record {
     },
     /// The same, for the sake of another event, which is the next of this batch: it counts only
     /// where that one is found. A power loss may leave any part of the last batch, and must not
-    /// take away what was acknowledged without leaving what was to take its place.
+    /// take away what was acknowledged without leaving what was to take its place. An event that is
+    /// moved replaces itself.
     Replacement {
         /// Which body.
         place: Place,

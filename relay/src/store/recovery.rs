@@ -3,7 +3,7 @@
 //!
 //! * A record that is not whole at the end was never acknowledged: it is cut off.
 //! * An erasure found in what is read is done again: its body may not be zeros yet.
-//! * An event found twice was being moved: the later place counts, the earlier one is erased.
+//! * An event that was being moved is erased in the earlier place, whatever is left of it there.
 //! * A segment marked for wiping is wiped, and so is one that a wipe has reached and that is back.
 //! * A version of an address behind which a newer one lies is erased.
 //! * Parts of a batch that a power loss has torn are overwritten: nobody could name them later.
@@ -412,8 +412,11 @@ impl Replay<'_> {
         };
         let hashes = Hashes::of(self.hasher, &event);
         let id = hashes.id;
-        if let Some((place, other)) = self.replaced.remove(&id) {
-            self.erase(place, &other)?;
+        match self.replaced.remove(&id) {
+            // It was moved.
+            Some((old, other)) if other == id => self.erased.push(old),
+            Some((old, other)) => self.erase(old, &other)?,
+            None => {}
         }
         match self.rows.entry(&id)? {
             Some(entry) if entry.place == place => Ok(()),

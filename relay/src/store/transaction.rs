@@ -6,7 +6,9 @@
 //! 2. overwrite the bodies that were erased, one `fdatasync` per touched segment;
 //! 3. apply the index batch, which carries the place in the log that it has reached.
 //!
-//! Only then may anybody be told.
+//! Only then may anybody be told. Where bodies were moved, what they leave behind is overwritten
+//! before the index carries that place: whatever interrupts it, the next start reads of the move in
+//! the log and overwrites it, before anything that was moved can be deleted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,6 +117,7 @@ impl Writer {
             staged: store.bodies().stage()?,
             rows: Rows::new(store.index()),
             erased: Vec::new(),
+            moved: Vec::new(),
             fresh: HashMap::new(),
             has_room: store.bodies().has_room(),
             store,
@@ -216,6 +219,8 @@ pub struct Transaction<'w> {
     pub(super) staged: Staged,
     pub(super) rows: Rows<'w>,
     erased: Vec<Place>,
+    /// Where bodies lay that were copied.
+    pub(super) moved: Vec<Place>,
     /// Events of this transaction, which nobody can read from the log yet.
     fresh: HashMap<Hash, VerifiedEvent>,
 }
@@ -617,8 +622,14 @@ impl Transaction<'_> {
             &self.next_seq.to_be_bytes(),
         ]
         .concat();
+        let index = self.store.index();
+        if !self.moved.is_empty() {
+            // Readers look at the old place until the index names the new one.
+            index.apply(std::mem::replace(&mut self.rows, Rows::new(index)).into_batch())?;
+            self.store.bodies().erase(&self.moved)?;
+        }
         self.rows.put(keys::position(), position);
-        self.store.index().apply(self.rows.into_batch())?;
+        index.apply(self.rows.into_batch())?;
         *self.seq = self.next_seq;
         Ok(())
     }

@@ -85,3 +85,85 @@ fn r_full_4_an_index_that_meets_a_full_disk_loses_nothing_that_was_acknowledged(
         assert_eq!(found(&opened).len(), after.len() + 1, "{engine:?}");
     }
 }
+
+/// The first of several transactions that move a segment finds room, and another does not.
+#[test]
+fn r_gone_7_a_compaction_that_meets_a_full_disk_leaves_nothing_that_a_deletion_misses() {
+    for engine in IndexEngine::ON_DISK {
+        let Some(disk) = SmallDisk::new() else {
+            // Only root can make one.
+            return;
+        };
+        disk.grow();
+        let data = disk.0.path().join("data");
+        let open = |engine| {
+            let options = DiskOptions {
+                segment_bytes: 4_000_000,
+                ..files::options(&data, engine)
+            };
+            recovery::open(&options, Rules::default()).unwrap()
+        };
+        let content = |number: usize| format!("<note-{number:08}>").repeat(4_000);
+        let notes: Vec<Event> = (0..80)
+            .map(|number| person(1).sign(1, now(), &[], &content(number)))
+            .collect();
+        let delete = |opened: &mut Opened, notes: &[Event]| {
+            let requests: Vec<Event> = notes.iter().map(|note| person(1).deletion(note)).collect();
+            files::write(opened, &requests)
+        };
+        let is_gone = |notes: &[Event], when: &str| {
+            for note in notes {
+                let holding = files::holding(&data, &note.content().as_bytes()[..15]);
+                assert!(holding.is_empty(), "{engine:?}, {when}: {holding:?}");
+            }
+        };
+        let mut opened = open(engine);
+        let mut stored = Vec::new();
+        for notes in notes.chunks(8) {
+            stored.extend(files::write(&mut opened, notes));
+        }
+        stored.extend(delete(&mut opened, &notes[..5]));
+        assert!(stored.iter().all(|answer| answer.accepted), "{engine:?}");
+        opened.store.close().unwrap();
+        drop(opened);
+
+        let mut opened = open(engine);
+        let filler = disk.0.path().join("filler");
+        let free = disk.free() - 2_500_000;
+        std::fs::write(&filler, vec![1; free as usize]).unwrap();
+        let done = opened.writer.compact_all(now());
+        assert!(done.is_err(), "{engine:?}: {done:?}");
+        // Where the full disk has not hit the index, deletions go on.
+        let answers = delete(&mut opened, &notes[5..10]);
+        if answers[0].accepted {
+            is_gone(&notes[5..10], "on the full disk");
+        }
+        let _ = opened.store.close();
+        drop(opened);
+        std::fs::remove_file(&filler).unwrap();
+
+        let mut opened = open(engine);
+        let answers = delete(&mut opened, &notes[5..20]);
+        assert!(
+            answers.iter().all(|answer| answer.accepted),
+            "{engine:?}: {answers:?}"
+        );
+        is_gone(&notes[..20], "with room again");
+        opened.writer.compact_all(now()).unwrap();
+        opened.store.close().unwrap();
+        drop(opened);
+        let other = IndexEngine::ON_DISK
+            .into_iter()
+            .find(|other| *other != engine);
+        let mut opened = open(other.unwrap());
+        let mut wanted = ids(&notes[20..]);
+        wanted.sort();
+        assert_eq!(found(&opened), wanted, "{engine:?}");
+        let answers = files::write(&mut opened, &notes[..20]);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.message.starts_with("blocked:"))
+        );
+    }
+}

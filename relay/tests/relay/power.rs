@@ -31,6 +31,7 @@ mod check;
 mod disk;
 mod index;
 mod load;
+mod moving;
 mod trace;
 
 use std::os::unix::fs::MetadataExt as _;

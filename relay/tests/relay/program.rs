@@ -475,6 +475,12 @@ impl SmallDisk {
     pub fn grow(&self) {
         assert!(mount(&["-o", "remount,size=64m", text(self.0.path())]));
     }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(self.0.path()).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
 }
 
 impl Drop for SmallDisk {

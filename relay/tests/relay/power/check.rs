@@ -128,7 +128,7 @@ fn assert_served(facts: &[(Event, Fate)], opened: &Opened, what: &str) {
 }
 
 /// No file holds a byte of them: every sector of a content would show its mark.
-fn assert_gone(events: &[&Event], data: &Path, what: &str) {
+pub fn assert_gone(events: &[&Event], data: &Path, what: &str) {
     let mut needles = Needles::default();
     for event in events {
         needles.add(event.sig().as_bytes().to_vec(), event);
