@@ -115,7 +115,8 @@ impl RunsIndex {
         Ok(())
     }
 
-    /// Hands the newest rows out to be written. Only the thread that applies calls this.
+    /// Hands the newest rows out to be written. Whoever is about to add to them finds them sealed,
+    /// and adds to those that follow.
     fn hand_out(&self) {
         let shared = &self.shared;
         let mut work = shared.work();
@@ -124,6 +125,10 @@ impl RunsIndex {
             work = shared.wait(work);
         }
         let mut view = View::clone(&shared.view());
+        if view.newest.is_empty() {
+            return;
+        }
+        view.newest.seal();
         view.waiting.insert(0, std::mem::take(&mut view.newest));
         shared.show(view);
         shared.changed.notify_all();
@@ -157,8 +162,15 @@ impl Index for RunsIndex {
             .inspect_err(|error| self.shared.note_damage(error))
     }
 
-    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        let held = self.shared.view().newest.apply(batch);
+    fn apply(&self, mut batch: Batch) -> Result<(), StoreError> {
+        let held = loop {
+            match self.shared.view().newest.apply(batch) {
+                Ok(held) => break held,
+                Err(refused) => batch = refused,
+            }
+            // They are sealed under this lock, and with it comes what follows them.
+            drop(self.shared.work());
+        };
         if held >= self.memory_bytes {
             self.hand_out();
         }
@@ -166,9 +178,7 @@ impl Index for RunsIndex {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        if !self.shared.view().newest.is_empty() {
-            self.hand_out();
-        }
+        self.hand_out();
         let shared = &self.shared;
         let mut work = shared.work();
         while !shared.view().waiting.is_empty() {
@@ -489,6 +499,20 @@ mod tests {
             drop(list);
         });
         assert!((0..BATCHES).all(|n| holds(&index, n)));
+    }
+
+    /// The retention's thread asks for them while the writer is between two steps.
+    #[test]
+    fn rows_that_were_handed_out_take_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = RunsIndex::with_memory(folder.path(), usize::MAX).unwrap();
+        index.apply(batch(0)).unwrap();
+        let newest = index.shared.view().newest.clone();
+        index.sync().unwrap();
+        assert_eq!(newest.apply(batch(1)), Err(batch(1)));
+        index.apply(batch(1)).unwrap();
+        index.sync().unwrap();
+        assert!(holds(&index, 0) && holds(&index, 1));
     }
 
     #[test]

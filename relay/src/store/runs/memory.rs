@@ -23,12 +23,18 @@ pub struct Memory(RwLock<Rows>);
 struct Rows {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
+    /// Whether it was handed out.
+    is_sealed: bool,
 }
 
 impl Memory {
-    /// Adds a batch: a reader sees all of it or none. The bytes held now.
-    pub fn apply(&self, batch: Batch) -> usize {
+    /// Adds a batch: a reader sees all of it or none. The bytes held now; or the batch, where the
+    /// rows were handed out before.
+    pub fn apply(&self, batch: Batch) -> Result<usize, Batch> {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if state.is_sealed {
+            return Err(batch);
+        }
         for (key, value) in batch {
             let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
             let added = size(&value);
@@ -39,7 +45,13 @@ impl Memory {
             };
             state.bytes = (state.bytes + grown).saturating_sub(freed);
         }
-        state.bytes
+        Ok(state.bytes)
+    }
+
+    /// From now on it stays as it is.
+    pub fn seal(&self) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.is_sealed = true;
     }
 
     /// What it says about a key; nothing where it says nothing.
