@@ -366,7 +366,6 @@ impl Transaction<'_> {
         let until_of_absent =
             until_of(concerns_wraps && request.tags().values("k").all(is_of_wraps));
         let mut has_own = false;
-        // Of wraps and the like nobody learns whether they are here.
         let mut names_others = false;
         for id in request
             .tags()
@@ -381,10 +380,12 @@ impl Transaction<'_> {
                     concerns_wraps |= is_wrap;
                     own.push((id, hash, until_of(is_wrap)));
                 }
-                Some((_, target)) => {
-                    let is_others = target.pubkey() != deleter;
-                    names_others |= is_others && !policy::is_guarded(target.kind());
+                Some((_, target)) if !policy::is_guarded(target.kind()) => {
+                    names_others |= target.pubkey() != deleter;
                 }
+                // Of wraps and the like nobody learns whether they are here, on a full disk
+                // neither: to whom they are not, they are absent.
+                Some(_) => unknown.push(self.as_absent(&id, &deleter)?),
                 None => match self.lost_of(&deleter, &hash)? {
                     Some(kind) => {
                         has_own = true;
@@ -392,12 +393,7 @@ impl Transaction<'_> {
                         concerns_wraps |= is_wrap;
                         own.push((id, hash, until_of(is_wrap)));
                     }
-                    None => {
-                        let row = keys::deletion(&hasher.deletion(&id, &deleter));
-                        let is_remembered = self.rows.get(&row)?.is_some();
-                        has_own |= is_remembered;
-                        unknown.push((id, is_remembered));
-                    }
+                    None => unknown.push(self.as_absent(&id, &deleter)?),
                 },
             }
         }
@@ -415,6 +411,7 @@ impl Transaction<'_> {
                 names_others = true;
             }
         }
+        has_own |= unknown.iter().any(|(_, is_remembered)| *is_remembered);
         if let (Some(refusal), false) = (unless_own, has_own) {
             return Ok(Outcome::Refused(refusal));
         }
@@ -454,6 +451,12 @@ impl Transaction<'_> {
                 other => other,
             },
         }
+    }
+
+    /// What there is to know of an event that is not here: whether `deleter` deleted it before.
+    fn as_absent(&self, id: &EventId, deleter: &PublicKey) -> Result<(EventId, bool), StoreError> {
+        let row = keys::deletion(&self.store.hasher().deletion(id, deleter));
+        Ok((*id, self.rows.get(&row)?.is_some()))
     }
 
     fn delete_address(

@@ -91,6 +91,50 @@ async fn r_full_3_on_a_full_disk_the_reserve_is_kept_for_what_is_stored() {
     }
 }
 
+/// Here, not here, and with room before: a stranger is told the same.
+#[tokio::test]
+async fn r_del_6_a_full_disk_tells_strangers_of_no_wrap_either() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, to, stranger) = (person(1), person(2), person(3));
+        let wrap = |content: &str| sender.wrap(&to, content);
+        let (here, absent) = (wrap("here"), wrap("absent"));
+        let (here_before, absent_before) = (wrap("here before"), wrap("absent before"));
+        let config = files::config(folder.path(), engine);
+        let relay = start(config.clone()).await;
+        let mut client = Client::connect(&relay.url()).await;
+        client.put(&here).await;
+        client.put(&here_before).await;
+        for wrap in [&here_before, &absent_before] {
+            client.put(&stranger.deletion(wrap)).await;
+        }
+        relay.stop().await.unwrap();
+
+        let mut full = config;
+        let Storage::Disk { reserve_bytes, .. } = &mut full.storage else {
+            unreachable!()
+        };
+        *reserve_bytes = u64::MAX;
+        let relay = start(full).await;
+        let mut client = Client::connect(&relay.url()).await;
+        let note = stranger.note("that is not here either");
+        let mut answers = Vec::new();
+        for wrap in [&here, &absent, &here_before, &absent_before] {
+            let alone = client.publish(&stranger.deletion(wrap)).await;
+            let id = |event: &wire::Event| event.id().to_hex();
+            let both: [&[&str]; 2] = [&["e", &id(wrap)], &["e", &id(&note)]];
+            let beside = client.publish(&stranger.sign(5, now(), &both, "")).await;
+            answers.push((alone, beside));
+        }
+        assert_eq!(answers[0], answers[1], "{engine:?}");
+        assert_eq!(answers[2], answers[3], "{engine:?}");
+        assert!(answers[0].0.1.starts_with("error:"), "{answers:?}");
+        let mut reader = Client::connect_as(&relay.url(), &to).await;
+        assert_eq!(reader.mailbox(&to).await.len(), 2);
+        relay.stop().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn r_del_4_wraps_are_deleted_by_sender_or_recipient_and_the_request_is_shown_to_nobody() {
     for engine in IndexEngine::ON_DISK {
