@@ -103,8 +103,10 @@ impl History {
         let mut complete = Some(true);
         for filter in request.filters {
             let mut reading = self.read(filter, &request.auth, request.up_to_seq);
+            let mut kept = request.account.hold(0);
             while let Some(page) = reading.page(framing(&prefix)).await? {
                 let bytes = page.iter().map(|(_, frame)| frame.len()).sum();
+                kept.resize(reading.kept_bytes());
                 // Until the last of them is in the outbox, which counts by itself.
                 let _page = request.account.hold(bytes);
                 if !is_single {
@@ -157,7 +159,8 @@ pub(crate) struct Reading<'h> {
 
 enum State {
     New(Filter, Vec<PublicKey>, u64),
-    Further(Query),
+    /// In a box, so that the others are small.
+    Further(Box<Query>),
     Ended(Option<bool>),
 }
 
@@ -179,7 +182,9 @@ impl Reading<'_> {
         } = self.history.clone();
         let read = move || -> Result<(T, State), StoreError> {
             let mut query = match state {
-                State::New(filter, auth, seq) => Query::new(&store, filter, auth, seq, most)?,
+                State::New(filter, auth, seq) => {
+                    Box::new(Query::new(&store, filter, auth, seq, most)?)
+                }
                 State::Further(query) => query,
                 State::Ended(complete) => return Ok((make(Vec::new()), State::Ended(complete))),
             };
@@ -193,6 +198,14 @@ impl Reading<'_> {
         let (made, state) = self.history.aside(read).await??;
         self.state = state;
         Ok(Some(made))
+    }
+
+    /// See [`Query::kept_bytes`].
+    fn kept_bytes(&self) -> usize {
+        match &self.state {
+            State::Further(query) => query.kept_bytes(),
+            _ => 0,
+        }
     }
 
     /// See [`Query::is_complete`].

@@ -213,6 +213,15 @@ impl Held {
         self.account.is_cut_off.load(Ordering::Acquire)
     }
 
+    /// So many from now on.
+    pub fn resize(&mut self, bytes: usize) {
+        match bytes > self.bytes {
+            true => self.account.add(bytes - self.bytes),
+            false => self.account.release(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+    }
+
     /// Adds to them.
     pub fn grow(&mut self, bytes: usize) {
         self.account.add(bytes);

@@ -4,13 +4,18 @@
 //! are merged by time, the candidates are read from the log a handful at a time, and each is asked
 //! whether it [`Stored::is_for`] this filter and reader. The ranges only save work: dropping a range
 //! check can never show too much, and a property test compares the answers with the plain rule.
+//!
+//! The rows of one second are in the order of keyed hashes, not of ids, so no event of a second is
+//! handed over before all of it was looked at. Of a second with too many bytes to hold, only where
+//! the events with the lowest ids lie is kept, and they are read again; of one with too many ids to
+//! hold, the rest is looked for in further passes ([`Large`]).
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use wire::{Filter, PublicKey, kinds};
+use wire::{EventId, Filter, PublicKey, kinds};
 
 use super::keys::{self, Entry, Hash};
 use super::{EventStore, StoreError, Stored};
@@ -28,9 +33,11 @@ const PAGE_TIME: Duration = Duration::from_millis(3);
 const PAGE_BYTES: usize = 256 * 1024;
 /// Events read from the log together, at most.
 const READ_TOGETHER: usize = 128;
-/// Bytes of events of one second that are put in the order of their ids. Beyond that the order
-/// within the second is kept only piecewise.
-const SECOND_BYTES: usize = 1024 * 1024;
+/// Bytes of events of one second that are held to be put in order.
+const SECOND_BYTES: usize = 256 * 1024;
+/// Events of a larger second of which it is held where they lie, and what that takes of each, about.
+const SECOND_IDS: usize = 4_096;
+const ID_BYTES: usize = 160;
 /// Author and kind are looked up together up to this many pairs.
 const MAX_PAIRS: usize = 64;
 
@@ -44,15 +51,33 @@ pub struct Query {
     remaining: usize,
     /// See [`Query::is_complete`].
     is_complete: Option<bool>,
-    ranges: Vec<Range>,
-    /// How many of them have been looked into.
-    begun: usize,
-    /// The next row of each range that has one, newest first.
-    next: BinaryHeap<Reverse<Next>>,
-    last: Option<(u64, Hash)>,
+    merge: Merge,
+    /// Read, and not yet looked at.
+    waiting: VecDeque<(Found, Stored)>,
     /// Matches of one second, not yet in order.
-    second: Vec<Stored>,
+    second: Vec<(Found, Stored)>,
     second_bytes: usize,
+    /// The second that is looked at, where it is too large for that.
+    large: Option<Large>,
+    room: Room,
+}
+
+/// How much of one second is held.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Bytes of events.
+    pub bytes: usize,
+    /// Events beyond that, at least one.
+    pub ids: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            bytes: SECOND_BYTES,
+            ids: SECOND_IDS,
+        }
+    }
 }
 
 /// What [`Query::page`] found.
@@ -62,6 +87,49 @@ pub struct Page {
     pub events: Vec<Stored>,
     /// Whether there is nothing further.
     pub is_last: bool,
+}
+
+/// The ranges of a filter, merged by time.
+#[derive(Debug, Default)]
+struct Merge {
+    ranges: Vec<Range>,
+    /// How many of them have been looked into.
+    begun: usize,
+    /// The next row of each range that has one, newest first.
+    next: BinaryHeap<Reverse<Next>>,
+    last: Option<(u64, Hash)>,
+}
+
+/// An event that may match: its keyed id, and where it lies.
+type Found = (Hash, Entry);
+
+/// A second with more matches than are held.
+#[derive(Debug)]
+struct Large {
+    time: u64,
+    /// Those with the lowest ids, of those that were not handed over.
+    best: BTreeMap<EventId, Found>,
+    /// Whether there are others with higher ids.
+    is_more: bool,
+    /// The last that was handed over.
+    last: Option<EventId>,
+    /// Looks for more once again.
+    pass: Option<Merge>,
+    /// Whether all of it was looked at, so that the best are known.
+    is_known: bool,
+}
+
+impl Large {
+    fn note(&mut self, found: Found, stored: &Stored, most: usize) {
+        if self.last.is_some_and(|last| stored.id() <= last) {
+            return;
+        }
+        self.best.insert(stored.id(), found);
+        if self.best.len() > most {
+            self.best.pop_last();
+            self.is_more = true;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,20 +158,35 @@ impl Query {
         let mut query = Self {
             remaining,
             is_complete: None,
-            ranges: Vec::new(),
-            begun: 0,
-            next: BinaryHeap::new(),
-            last: None,
+            merge: Merge::default(),
+            waiting: VecDeque::new(),
             second: Vec::new(),
             second_bytes: 0,
+            large: None,
+            room: Room::default(),
             filter,
             auth,
             up_to_seq,
         };
         if remaining > 0 {
-            query.plan(store)?;
+            let newest = query.filter.until.unwrap_or(u64::MAX);
+            let oldest = query.filter.since.unwrap_or(0);
+            query.merge = query.plan(store, newest, oldest)?;
         }
         Ok(query)
+    }
+
+    /// The same, holding no more of one second than there is room for. What it finds is the same.
+    pub fn within(self, room: Room) -> Self {
+        Self { room, ..self }
+    }
+
+    /// About how many bytes it keeps from one page to the next.
+    pub fn kept_bytes(&self) -> usize {
+        let waiting = self.waiting.iter();
+        let waiting: usize = waiting.map(|(_, stored)| stored.body().len()).sum();
+        let ids = self.large.as_ref().map_or(0, |large| large.best.len());
+        self.second_bytes + waiting + ids * ID_BYTES
     }
 
     /// After the last page, whether every event that the filter matches and the reader may see
@@ -115,146 +198,260 @@ impl Query {
 
     /// The next events. A page may be empty although more follow: its work is bounded too.
     pub fn page(&mut self, store: &EventStore, now: u64) -> Result<Page, StoreError> {
-        let mut events = Vec::new();
-        let mut bytes = 0;
+        let mut page = Page {
+            events: Vec::new(),
+            is_last: false,
+        };
         let mut work = Work {
             rows: 0,
+            bytes: 0,
             began: Instant::now(),
+            is_patient: false,
         };
-        // Which event is next is known only when every range has been looked into.
-        while self.begun < self.ranges.len() && !self.is_enough(&work) {
-            self.refill(store, self.begun)?;
-            self.begun += 1;
-            work.rows += 1;
-        }
-        while self.begun == self.ranges.len() && !self.is_enough(&work) {
-            let candidates = self.candidates(store, now, &mut work)?;
-            for stored in store.read_all(&candidates)?.into_iter().flatten() {
-                let is_later = |first: &Stored| first.created_at() != stored.created_at();
-                if self.second.first().is_some_and(is_later) || self.second_bytes > SECOND_BYTES {
-                    bytes += self.second_bytes;
-                    self.end_second(&mut events);
-                }
-                if self.is_complete.is_some() {
-                    break;
-                }
-                if !stored.is_for(&self.filter, &self.auth) {
-                    continue;
-                }
-                if self.remaining == 0 {
-                    self.is_complete = Some(false);
-                    break;
-                }
-                self.second_bytes += stored.body().len();
-                self.second.push(stored);
+        loop {
+            // What the hint says depends on no clock. The last page goes on a little, to see whether
+            // it was the last event as well.
+            work.is_patient = self.remaining == 0;
+            let is_full = work.bytes > PAGE_BYTES && self.remaining > 0;
+            if self.is_complete.is_some() || is_full || work.is_enough() {
+                break;
             }
-            if self.next.is_empty() {
-                self.end_second(&mut events);
+            match &self.large {
+                Some(large) if large.is_known => {
+                    self.hand_over(store, now, &mut page, &mut work)?
+                }
+                Some(large) if large.pass.is_some() => self.look_again(store, now, &mut work)?,
+                _ => self.look_on(store, now, &mut page, &mut work)?,
+            }
+            if self.large.is_none() && self.waiting.is_empty() && self.merge.is_over() {
+                self.end_second(&mut page, &mut work);
                 // Whoever asked for nothing was shown nothing, and nothing was looked for.
-                let has_looked = self.remaining > 0 || !self.ranges.is_empty();
+                let has_looked = self.remaining > 0 || !self.merge.ranges.is_empty();
                 if has_looked && self.is_complete.is_none() {
                     self.is_complete = Some(true);
                 }
-                return Ok(Page {
-                    events,
-                    is_last: true,
-                });
-            }
-            // The last page goes on a little, to see whether it was the last event as well.
-            if self.is_complete.is_some() || (bytes > PAGE_BYTES && self.remaining > 0) {
-                break;
+                page.is_last = true;
+                return Ok(page);
             }
         }
-        Ok(Page {
-            events,
-            is_last: self.remaining == 0,
-        })
+        page.is_last = self.remaining == 0;
+        Ok(page)
     }
 
-    /// The next few events that are worth reading, newest first: fewer than a page, and hardly more
-    /// than are still wanted. `work` counts what was looked at.
-    fn candidates(
+    /// Looks at the next few events in the order of time.
+    fn look_on(
+        &mut self,
+        store: &EventStore,
+        now: u64,
+        page: &mut Page,
+        work: &mut Work,
+    ) -> Result<(), StoreError> {
+        if self.waiting.is_empty() {
+            if self.merge.is_over() {
+                // The end of the last second.
+                self.end_second(page, work);
+                return Ok(());
+            }
+            // One more than wanted tells whether there are more.
+            let missing = self.remaining.saturating_sub(self.second.len());
+            let most = match self.large {
+                Some(_) => READ_TOGETHER,
+                None => missing.saturating_add(1).min(READ_TOGETHER),
+            };
+            let found = self
+                .merge
+                .candidates(store, self.up_to_seq, now, most, work)?;
+            let read = store.read_all(&found)?;
+            let read = found.into_iter().zip(read);
+            self.waiting = read
+                .filter_map(|(found, stored)| Some((found, stored?)))
+                .collect();
+        }
+        while let Some((found, stored)) = self.waiting.pop_front() {
+            let large = self.large.as_ref().map(|large| large.time);
+            let first = || Some(self.second.first()?.1.created_at());
+            if large
+                .or_else(first)
+                .is_some_and(|time| time != stored.created_at())
+            {
+                self.end_second(page, work);
+                if self.large.is_some() {
+                    // Handed over first.
+                    self.waiting.push_front((found, stored));
+                    return Ok(());
+                }
+            }
+            if self.is_complete.is_some() {
+                break;
+            }
+            if !stored.is_for(&self.filter, &self.auth) {
+                continue;
+            }
+            if self.remaining == 0 {
+                self.is_complete = Some(false);
+                break;
+            }
+            self.note(found, stored);
+        }
+        Ok(())
+    }
+
+    /// Adds a match to those of its second.
+    fn note(&mut self, found: Found, stored: Stored) {
+        let most = self.ids_held();
+        if let Some(large) = &mut self.large {
+            large.note(found, &stored, most);
+            return;
+        }
+        let time = stored.created_at();
+        self.second_bytes += stored.body().len();
+        self.second.push((found, stored));
+        if self.second_bytes <= self.room.bytes {
+            return;
+        }
+        let mut large = Large {
+            time,
+            best: BTreeMap::new(),
+            is_more: false,
+            last: None,
+            pass: None,
+            is_known: false,
+        };
+        for (found, stored) in self.second.drain(..) {
+            large.note(found, &stored, most);
+        }
+        self.second_bytes = 0;
+        self.large = Some(large);
+    }
+
+    /// One more than wanted tells whether there are more.
+    fn ids_held(&self) -> usize {
+        self.room.ids.min(self.remaining.saturating_add(1))
+    }
+
+    /// Looks at the next few events of a large second, once more.
+    fn look_again(
         &mut self,
         store: &EventStore,
         now: u64,
         work: &mut Work,
-    ) -> Result<Vec<(Hash, Entry)>, StoreError> {
-        // One more than wanted tells whether there are more.
-        let missing = self.remaining.saturating_sub(self.second.len());
-        let most = missing.saturating_add(1).min(READ_TOGETHER);
-        let mut found = Vec::with_capacity(most);
-        let mut bytes = 0;
-        while found.len() < most && bytes < PAGE_BYTES && !self.is_enough(work) {
-            let Some(Reverse(Next {
-                time,
-                id,
-                range,
-                entry,
-            })) = self.next.pop()
-            else {
-                break;
-            };
-            work.rows += 1;
-            self.refill(store, range)?;
-            // The same event under two values of one list comes twice in a row.
-            if self.last == Some((time, id)) {
-                continue;
-            }
-            self.last = Some((time, id));
-            let entry = match entry {
-                Some(entry) => Some(entry),
-                None => store.entry(&id)?,
-            };
-            if let Some(entry) = entry
-                && entry.seq <= self.up_to_seq
-                && entry.expires_at > now
+    ) -> Result<(), StoreError> {
+        let most = self.ids_held();
+        let Some(large) = &mut self.large else {
+            return Ok(());
+        };
+        let Some(pass) = &mut large.pass else {
+            return Ok(());
+        };
+        let found = pass.candidates(store, self.up_to_seq, now, READ_TOGETHER, work)?;
+        if pass.is_over() {
+            large.pass = None;
+            large.is_known = true;
+        }
+        let read = store.read_all(&found)?;
+        for (found, stored) in found.into_iter().zip(read) {
+            if let Some(stored) = stored
+                && stored.is_for(&self.filter, &self.auth)
             {
-                bytes += usize::try_from(entry.place.len).unwrap_or(PAGE_BYTES);
-                found.push((id, entry));
+                large.note(found, &stored, most);
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// Whether others have their turn now.
-    fn is_enough(&self, work: &Work) -> bool {
-        // A look at the clock costs about as much as a row. What the hint says depends on none.
-        let is_long = || self.remaining > 0 && work.began.elapsed() > PAGE_TIME;
-        work.rows >= PAGE_ROWS || (work.rows % 16 == 15 && is_long())
+    /// Hands over the next few events of a large second.
+    fn hand_over(
+        &mut self,
+        store: &EventStore,
+        now: u64,
+        page: &mut Page,
+        work: &mut Work,
+    ) -> Result<(), StoreError> {
+        let Some(large) = &mut self.large else {
+            return Ok(());
+        };
+        let mut few = Vec::new();
+        let mut bytes = 0;
+        while few.len() < READ_TOGETHER.min(self.remaining)
+            && bytes < PAGE_BYTES
+            && let Some((id, (hash, entry))) = large.best.pop_first()
+        {
+            work.rows += 1;
+            large.last = Some(id);
+            if entry.expires_at > now {
+                bytes += usize::try_from(entry.place.len).unwrap_or(PAGE_BYTES);
+                few.push((hash, entry));
+            }
+        }
+        for stored in store.read_all(&few)?.into_iter().flatten() {
+            work.bytes += stored.body().len();
+            page.events.push(stored);
+            self.remaining -= 1;
+        }
+        if self.remaining == 0 {
+            if large.is_more || !large.best.is_empty() {
+                self.is_complete = Some(false);
+            }
+            self.large = None;
+        } else if large.best.is_empty() {
+            let time = large.time;
+            match large.is_more {
+                true => {
+                    let pass = self.plan(store, time, time)?;
+                    if let Some(large) = &mut self.large {
+                        (large.is_more, large.is_known) = (false, false);
+                        large.pass = Some(pass);
+                    }
+                }
+                false => self.large = None,
+            }
+        }
+        Ok(())
     }
 
-    /// Puts the matches of one second in order and hands them over.
-    fn end_second(&mut self, events: &mut Vec<Stored>) {
-        self.second.sort_by_key(Stored::id);
+    /// All of a second was looked at: puts the matches in order and hands them over, or lets
+    /// [`Query::hand_over`] do it.
+    fn end_second(&mut self, page: &mut Page, work: &mut Work) {
+        if let Some(large) = &mut self.large {
+            large.is_known = true;
+            return;
+        }
+        self.second.sort_by_key(|(_, stored)| stored.id());
         if self.second.len() > self.remaining {
             self.is_complete = Some(false);
             self.second.truncate(self.remaining);
         }
         self.remaining -= self.second.len();
-        events.append(&mut self.second);
+        work.bytes += self.second_bytes;
+        let events = self.second.drain(..);
+        page.events.extend(events.map(|(_, stored)| stored));
         self.second_bytes = 0;
     }
 
-    fn plan(&mut self, store: &EventStore) -> Result<(), StoreError> {
+    /// The ranges of what may match, from one second to another.
+    fn plan(&self, store: &EventStore, newest: u64, oldest: u64) -> Result<Merge, StoreError> {
+        let mut merge = Merge::default();
         let hasher = store.hasher();
         let filter = self.filter.clone();
         if let Some(ids) = &filter.ids {
             let mut rows = Vec::new();
             for id in ids {
                 let id = hasher.id(id);
-                if let Some(entry) = store.entry(&id)? {
+                if let Some(entry) = store.entry(&id)?
+                    && (oldest..=newest).contains(&entry.created_at)
+                {
                     rows.push((u64::MAX - entry.created_at, id, Some(entry)));
                 }
             }
             rows.sort_unstable_by_key(|(time, id, _)| (*time, *id));
-            self.ranges.push(Range {
+            merge.ranges.push(Range {
                 prefix_len: 0,
                 from: Vec::new(),
                 to: Vec::new(),
                 rows: rows.into(),
                 is_read: true,
             });
-            return Ok(());
+            return Ok(merge);
         }
         let wants = |kind: u16| filter.kinds.as_ref().is_none_or(|set| set.contains(&kind));
         let mut prefixes = Vec::new();
@@ -300,13 +497,11 @@ impl Query {
             (None, None, None) => prefixes.push(keys::by_time()),
         }
         for prefix in prefixes {
-            let newest = u64::MAX - filter.until.unwrap_or(u64::MAX);
-            let oldest = u64::MAX - filter.since.unwrap_or(0);
             let mut from = prefix.clone();
-            from.extend(newest.to_be_bytes());
+            from.extend((u64::MAX - newest).to_be_bytes());
             let mut to = prefix.clone();
-            to.extend(oldest.to_be_bytes());
-            self.ranges.push(Range {
+            to.extend((u64::MAX - oldest).to_be_bytes());
+            merge.ranges.push(Range {
                 prefix_len: prefix.len(),
                 from,
                 // Inclusive: past every id of that second.
@@ -315,7 +510,68 @@ impl Query {
                 is_read: false,
             });
         }
-        Ok(())
+        Ok(merge)
+    }
+}
+
+impl Merge {
+    /// Whether every row was looked at.
+    fn is_over(&self) -> bool {
+        self.begun == self.ranges.len() && self.next.is_empty()
+    }
+
+    /// The next few events that are worth reading, newest first: fewer than a page, and at most
+    /// `most`; none where others have their turn before every range was looked into. `work`
+    /// counts what was looked at.
+    fn candidates(
+        &mut self,
+        store: &EventStore,
+        up_to_seq: u64,
+        now: u64,
+        most: usize,
+        work: &mut Work,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::with_capacity(most);
+        let mut bytes = 0;
+        // Which event is next is known only when every range has been looked into.
+        while self.begun < self.ranges.len() {
+            if work.is_enough() {
+                return Ok(found);
+            }
+            self.refill(store, self.begun)?;
+            self.begun += 1;
+            work.rows += 1;
+        }
+        while found.len() < most && bytes < PAGE_BYTES && !work.is_enough() {
+            let Some(Reverse(Next {
+                time,
+                id,
+                range,
+                entry,
+            })) = self.next.pop()
+            else {
+                break;
+            };
+            work.rows += 1;
+            self.refill(store, range)?;
+            // The same event under two values of one list comes twice in a row.
+            if self.last == Some((time, id)) {
+                continue;
+            }
+            self.last = Some((time, id));
+            let entry = match entry {
+                Some(entry) => Some(entry),
+                None => store.entry(&id)?,
+            };
+            if let Some(entry) = entry
+                && entry.seq <= up_to_seq
+                && entry.expires_at > now
+            {
+                bytes += usize::try_from(entry.place.len).unwrap_or(PAGE_BYTES);
+                found.push((id, entry));
+            }
+        }
+        Ok(found)
     }
 
     /// Puts the next row of a range among the candidates.
@@ -363,7 +619,20 @@ impl Query {
 /// What was done for one page.
 struct Work {
     rows: usize,
+    /// Of the events that were handed over.
+    bytes: usize,
     began: Instant,
+    /// Whether it goes by no clock.
+    is_patient: bool,
+}
+
+impl Work {
+    /// Whether others have their turn now.
+    fn is_enough(&self) -> bool {
+        // A look at the clock costs about as much as a row.
+        let is_long = || !self.is_patient && self.began.elapsed() > PAGE_TIME;
+        self.rows >= PAGE_ROWS || (self.rows % 16 == 15 && is_long())
+    }
 }
 
 /// The first row of a range that was not looked at yet.

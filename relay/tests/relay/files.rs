@@ -7,7 +7,7 @@ use sotto_relay::Config;
 use sotto_relay::config::{IndexEngine, Storage};
 use sotto_relay::pipeline::{self, Answer};
 use sotto_relay::policy::{Rules, Verdict};
-use sotto_relay::store::query::Page;
+use sotto_relay::store::query::{Page, Room};
 use sotto_relay::store::recovery::{self, DiskOptions};
 use sotto_relay::store::{Opened, Query};
 use wire::{Event, Filter, PublicKey, VerifiedEvent};
@@ -146,8 +146,21 @@ pub fn find_at(
     most: usize,
     now: u64,
 ) -> (Vec<Event>, Option<bool>) {
+    find_within(opened, filter, auth, most, now, Room::default())
+}
+
+/// The same where so much of one second is held.
+pub fn find_within(
+    opened: &Opened,
+    filter: Filter,
+    auth: &[PublicKey],
+    most: usize,
+    now: u64,
+    room: Room,
+) -> (Vec<Event>, Option<bool>) {
     let store = &opened.store;
-    let mut query = Query::new(store, filter, auth.to_vec(), u64::MAX, most).unwrap();
+    let query = Query::new(store, filter, auth.to_vec(), u64::MAX, most).unwrap();
+    let mut query = query.within(room);
     let mut found = Vec::new();
     loop {
         let Page { events, is_last } = query.page(store, now).unwrap();

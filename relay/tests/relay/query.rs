@@ -3,12 +3,13 @@
 use proptest::prelude::*;
 use sotto_relay::config::IndexEngine;
 use sotto_relay::store::Opened;
+use sotto_relay::store::query::Room;
 use wire::{Event, Filter};
 
 use crate::files;
 use crate::plain::plainly;
 use crate::strategies::{event, filter};
-use crate::support::{ids, person};
+use crate::support::{ids, now, person};
 
 fn filled(folder: &std::path::Path, index: IndexEngine, events: &[Event]) -> Opened {
     let mut opened = files::open(folder, index);
@@ -53,6 +54,16 @@ proptest! {
                 prop_assert_eq!(found.len(), wanted.len().min(most));
                 let truth = (filter.limit != Some(0)).then_some(found.len() == all);
                 prop_assert_eq!(complete, truth, "{} {:?}", most, &filter);
+                // However little of one second can be held.
+                for (bytes, held) in [(0, 1), (0, 3), (900, 2)] {
+                    let room = Room { bytes, ids: held };
+                    let (found, complete) =
+                        files::find_within(in_memory, filter.clone(), &auth, most, now(), room);
+                    let first = &wanted[..wanted.len().min(most)];
+                    let found = ids(&found);
+                    prop_assert_eq!(found.as_slice(), first, "{:?} {:?}", room, &filter);
+                    prop_assert_eq!(complete, truth, "{:?} {:?}", room, &filter);
+                }
             }
         }
     }
@@ -93,5 +104,36 @@ fn r_query_2_a_long_answer_comes_in_pages_and_misses_nothing() {
         let opened = filled(&folder.path().join(format!("{engine:?}")), engine, &events);
         let found = files::find(&opened, filter.clone(), &[to.key()]);
         assert_eq!(ids(&found), wanted, "{engine:?}");
+    }
+}
+
+/// More than is held of one second, in bytes, and in ids as well.
+#[test]
+fn r_query_3_a_second_larger_than_memory_is_in_the_order_of_ids_too() {
+    for (count, content) in [(45_u32, 60_000), (9_000, 10)] {
+        let folder = tempfile::tempdir().unwrap();
+        let content = "x".repeat(content);
+        let events: Vec<Event> = (0..count)
+            .map(|n| {
+                person(1).sign(
+                    1,
+                    5_000 + u64::from(n % 20 / 19),
+                    &[],
+                    &format!("{n}{content}"),
+                )
+            })
+            .collect();
+        let opened = filled(folder.path(), IndexEngine::Runs, &events);
+        let filter = Filter::default().with_kinds([1]);
+        let wanted = ids(&plainly(&events, &filter, &[]));
+        for limit in [1, 10, wanted.len() - 3, wanted.len()] {
+            let filter = Filter {
+                limit: Some(limit),
+                ..filter.clone()
+            };
+            let (found, complete) = files::find_at_most(&opened, filter, &[], 1_000_000);
+            assert_eq!(ids(&found), wanted[..limit], "{limit} of {count}");
+            assert_eq!(complete, Some(limit == wanted.len()), "{limit} of {count}");
+        }
     }
 }
