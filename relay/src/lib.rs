@@ -21,7 +21,7 @@
 //!
 //! [`policy::Readers`] alone decides who sees an event, on every path out. [`model`] is the
 //! whole relay without sockets. All of them go by [`settings`], which a reload replaces, and are
-//! counted in [`metrics`]. [`stated`] reads what other relays say to the command `check`. What is
+//! counted in [`metrics`]; what of them others are told is in [`told`]. [`stated`] reads what other relays say to the command `check`. What is
 //! promised is listed in `docs/behaviour/relay.md`.
 
 pub mod acme;

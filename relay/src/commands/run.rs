@@ -50,10 +50,7 @@ pub fn run(
         if let (Some(fields), Some(metrics)) = (object.as_object_mut(), relay.metrics_url()) {
             fields.insert("metrics".to_owned(), metrics.into());
         }
-        say.out(
-            &object,
-            &format!("listening on {url}, with the data in {folder}"),
-        );
+        say.out(&object, &format!("listening on {url}, data in {folder}"));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
         let code = loop {
             tokio::select! {
