@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use wire::limits;
+
 use crate::ledger::Account;
 
 /// What a queued frame costs beside its text.
@@ -13,6 +15,15 @@ const FRAME_OVERHEAD: usize = 64;
 /// Stored events wait until no more than this part of the capacity is taken: more would wait in
 /// vain behind what the reader has not taken, and less would leave the socket idle meanwhile.
 const DRAINED: usize = 16;
+
+/// The least capacity with which a reader who reads is never cut off: a page of so many stored
+/// events, of so many bytes, fits beside what may wait already, and answers fit beside that.
+pub const fn least_capacity(events: usize, bytes: usize) -> usize {
+    /// What a frame adds to an event, its subscription's name included.
+    const AROUND: usize = FRAME_OVERHEAD + 512;
+    let page = events * AROUND + bytes;
+    page + page / (DRAINED - 1) + 1 + 2 * limits::FRAME_BYTES
+}
 
 /// A queue of frames. Answers and live events are pushed and never wait: a reader too slow for
 /// them is cut off. Stored events wait until there is room.

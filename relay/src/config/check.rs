@@ -13,12 +13,18 @@ use super::{About, Clock, Config, ConfigError, Limits, MetricsAt, Storage, Tls};
 use crate::acme::Acme;
 use crate::budget::Rate;
 use crate::forwarded::TrustedProxies;
+use crate::outbox;
 use crate::policy::{Rules, Work, WorkOf, Writers};
+use crate::store::query::{MOST_PAGE_BYTES, MOST_PAGE_EVENTS};
 
 /// Leading zero bits that can be asked for. A core tries some million ids a second: 40 bits are
 /// days.
 const MOST_WORK: u8 = 40;
 const NO_KEY: &str = "no public key: npub1… or 64 hex digits";
+
+/// The longest time that a connection may be given: beyond all use, and clocks reach further.
+const MOST_SECONDS: u64 = 31_536_000;
+const LEAST_SEND_QUEUE: usize = outbox::least_capacity(MOST_PAGE_EVENTS, MOST_PAGE_BYTES);
 
 impl Raw {
     /// Checks every value. `data` is the folder used where the file names none.
@@ -155,10 +161,12 @@ impl RawStore {
 
 impl RawLimits {
     fn check(&self) -> Result<(), ConfigError> {
-        if self.send_queue_bytes < 2 * limits::FRAME_BYTES {
-            return Err(refused("limits.send_queue_bytes", "less than 262144"));
+        if self.send_queue_bytes < LEAST_SEND_QUEUE {
+            let why =
+                format!("less than {LEAST_SEND_QUEUE}: a page of stored events would not fit");
+            return Err(refused("limits.send_queue_bytes", why));
         }
-        if self.held_bytes < 2 * self.send_queue_bytes {
+        if self.held_bytes < self.send_queue_bytes.saturating_mul(2) {
             let why = "less than twice send_queue_bytes";
             return Err(refused("limits.held_bytes", why));
         }
@@ -192,8 +200,23 @@ impl RawLimits {
             ("limits.auth_tries", self.auth_tries),
             ("limits.join_tries", self.join_tries),
         ];
-        match counts.into_iter().find(|(_, count)| *count == 0) {
-            Some((name, _)) => Err(refused(name, "must not be 0")),
+        for (name, count) in counts {
+            match u32::try_from(count) {
+                Ok(0) => return Err(refused(name, "must not be 0")),
+                Ok(_) => {}
+                Err(_) => return Err(refused(name, "more than 4294967295")),
+            }
+        }
+        let times = [
+            ("limits.reconcile_idle_s", self.reconcile_idle_s),
+            ("limits.header_timeout_s", self.header_timeout_s),
+            ("limits.write_timeout_s", self.write_timeout_s),
+            ("limits.message_timeout_s", self.message_timeout_s),
+            ("limits.idle_ping_s", self.idle_ping_s),
+            ("limits.grace_s", self.grace_s),
+        ];
+        match times.into_iter().find(|(_, time)| *time > MOST_SECONDS) {
+            Some((name, _)) => Err(refused(name, "more than 31536000, a year")),
             None => Ok(()),
         }
     }
@@ -380,6 +403,25 @@ mod tests {
             ),
             ("[metrics]\nlisten = \"0.0.0.0:7449\"", "metrics.listen"),
             ("[store]\nindex = \"sqlite\"", "index"),
+            ("[limits]\nsend_queue_bytes = 524288", "send_queue_bytes"),
+            ("[limits]\nidle_ping_s = 9223372036854775807", "idle_ping_s"),
+            ("[limits]\ngrace_s = 9223372036854775807", "grace_s"),
+            (
+                "[limits]\nmessage_timeout_s = 9223372036854775807",
+                "message_timeout_s",
+            ),
+            (
+                "[limits]\nheader_timeout_s = 9223372036854775807",
+                "header_timeout_s",
+            ),
+            (
+                "[limits]\nevents_in_flight = 2305843009213693952",
+                "events_in_flight",
+            ),
+            (
+                "[limits]\nsend_queue_bytes = 9223372036854775807",
+                "held_bytes",
+            ),
         ] {
             let error = Raw::parse(text)
                 .and_then(|raw| raw.check(PathBuf::new()))

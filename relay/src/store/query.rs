@@ -15,9 +15,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use wire::{EventId, Filter, PublicKey, kinds};
+use wire::{EventId, Filter, PublicKey, kinds, limits};
 
 use super::keys::{self, Entry, Hash};
+use super::stored::PRELUDE;
 use super::{EventStore, StoreError, Stored};
 
 /// Rows fetched from one range at a time, at least and at most: a filter of many ranges holds
@@ -31,6 +32,12 @@ const PAGE_ROWS: usize = 2_000;
 const PAGE_TIME: Duration = Duration::from_millis(3);
 /// Bytes of events in one page, about.
 const PAGE_BYTES: usize = 256 * 1024;
+/// Bytes of the events of one page, at most: a second may end in it that was held before, and what
+/// was read together goes over each mark by one event.
+pub const MOST_PAGE_BYTES: usize =
+    2 * PAGE_BYTES + SECOND_BYTES + 3 * (PRELUDE + limits::EVENT_BYTES);
+/// And how many they are, at most.
+pub const MOST_PAGE_EVENTS: usize = PAGE_ROWS + READ_TOGETHER;
 /// Events read from the log together, at most.
 const READ_TOGETHER: usize = 128;
 /// Bytes of events of one second that are held to be put in order.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::SinkExt as _;
 use sotto_relay::Config;
+use sotto_relay::config::Raw;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -143,6 +144,59 @@ async fn r_lim_4_a_slow_reader_is_cut_off_and_others_are_served() {
     }
     let ended = async { while slow.try_receive().await.is_some() {} };
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    relay.stop().await.unwrap();
+}
+
+/// With the least that the configuration takes, nobody who reads is cut off.
+#[tokio::test]
+async fn r_lim_4_a_page_of_stored_events_fits_into_the_smallest_queue() {
+    let with = |bytes: usize| {
+        let raw = Raw::parse(&format!("[limits]\nsend_queue_bytes = {bytes}"));
+        raw.and_then(|raw| raw.check("/nowhere".into()))
+    };
+    // The least that is taken, to the byte.
+    let (mut refused, mut taken) = (0, 4 * 1024 * 1024);
+    while taken - refused > 1 {
+        let middle = (refused + taken) / 2;
+        match with(middle) {
+            Ok(_) => taken = middle,
+            Err(_) => refused = middle,
+        }
+    }
+    let mut config = Config::in_memory();
+    config.limits.send_queue_bytes = with(taken).unwrap().limits.send_queue_bytes;
+    let relay = start(config).await;
+    let mut writer = Client::connect(&relay.url()).await;
+    // Some large and all of one second, some small; a page ends where they meet.
+    let at = now();
+    let large = "x".repeat(80_000);
+    let mut count = 0;
+    for n in 0..8 {
+        let of_one_second =
+            (0..4).map(|k| person(1).sign(1, at - n, &[], &format!("{n} {k} {large}")));
+        for event in of_one_second {
+            writer.put(&event).await;
+            count += 1;
+        }
+    }
+    for n in 0..1_500 {
+        let event = person(1).sign(1, at - 10, &[], &n.to_string());
+        writer.send(wire::ClientFrame::event(event.json())).await;
+        count += 1;
+    }
+    for _ in 0..1_500 {
+        assert!(matches!(writer.receive().await, RelayFrame::Ok(_, true, _)));
+    }
+    let mut reader = Client::connect(&relay.url()).await;
+    let notes = Filter::default().with_kinds([1]);
+    for limit in [5, 30, 2_000] {
+        let notes = Filter {
+            limit: Some(limit),
+            ..notes.clone()
+        };
+        let found = reader.ask(&subscription("notes"), &[notes]).await.unwrap();
+        assert_eq!(found.len(), limit.min(count));
+    }
     relay.stop().await.unwrap();
 }
 
