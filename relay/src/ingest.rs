@@ -5,7 +5,12 @@
 //! ```
 //!
 //! The writer takes everything that has queued while it was busy, so batches grow with the load
-//! and a lone event waits for nothing.
+//! and a lone event waits for nothing. What has no end (a deletion of very much, a request to
+//! vanish, all that expired in one second) it does a slice at a time, between batches.
+
+mod chores;
+mod unfinished;
+mod weight;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,16 +28,25 @@ use crate::outbox::Outbox;
 use crate::pipeline;
 use crate::policy::{self, Refusal, Verdict};
 use crate::settings::{InForce, Settings};
+use crate::store::transaction::SLICE;
 use crate::store::{StoreError, Writer};
 use crate::turns::{Line, Share};
+use chores::{Chore, Chores};
+use unfinished::Unfinished;
+use weight::{Ahead, FIRST_SLICE};
 
-/// Checked events that wait for the writer at most, about. Beyond that the checkers wait: until they
-/// are checked, events wait in fair order, and afterwards all in one queue.
+/// Checked events that wait for the writer at most, about, each as often as it weighs. Beyond that
+/// the checkers wait: until they are checked, events wait in fair order, and afterwards all in one
+/// queue.
 const AHEAD: usize = 1_024;
-/// Events that a checker takes from the queue at once.
+/// Events that a checker takes from the queue at once, by weight.
 const CHECK_BATCH: usize = 16;
 /// What a signature takes to check, in microseconds, and what each KiB of the event adds.
 const CHECK_COST: (u64, u64) = (30, 3);
+/// What each further weight adds for the writer, in microseconds.
+const WRITE_COST: u64 = 8;
+/// What a slice takes, in microseconds.
+const SLICE_COST: u64 = SLICE as u64 * 4;
 
 /// One event to check.
 #[derive(Debug)]
@@ -89,15 +103,20 @@ impl InFlight {
 struct Checked {
     event: VerifiedEvent,
     verdict: Verdict,
+    sender: Sender,
+}
+
+/// Who waits for the answer.
+struct Sender {
+    share: Arc<Share>,
     outbox: Arc<Outbox>,
     permits: InFlight,
 }
 
 enum Command {
-    /// What one checker had at once.
-    Write(Vec<Checked>),
-    Maintain(oneshot::Sender<Result<usize, StoreError>>),
-    Erase(Vec<EventId>, oneshot::Sender<Result<usize, StoreError>>),
+    /// What one checker had at once, and what it weighs.
+    Write(Vec<Checked>, usize),
+    Do(Chore),
 }
 
 /// The threads, and the way to them.
@@ -119,12 +138,13 @@ impl Ingest {
         on_death: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let (commands, inbox) = mpsc::channel(AHEAD / CHECK_BATCH);
+        let ahead = Arc::new(Ahead::new(AHEAD));
+        let (commands, inbox) = mpsc::channel(AHEAD);
         let mut threads = Vec::new();
         let cores = thread::available_parallelism().map_or(2, usize::from);
         for _ in 0..cores {
             let (queue, commands, settings) = (queue.clone(), commands.clone(), settings.clone());
-            let metrics = metrics.clone();
+            let (metrics, ahead) = (metrics.clone(), ahead.clone());
             let body = move || {
                 lanes::step_between();
                 while let Some(jobs) = queue.take() {
@@ -133,11 +153,15 @@ impl Ingest {
                         .into_iter()
                         .filter_map(|job| check(job, &in_force, &metrics))
                         .collect::<Vec<_>>();
+                    if checked.is_empty() {
+                        continue;
+                    }
+                    let weights = checked.iter().map(|checked| weight::of(&checked.event));
+                    let weight = weights.sum();
+                    ahead.take(weight);
                     // Together, so that the writer is woken once for them. Fails only while the
                     // relay stops; the events are then not acknowledged.
-                    if !checked.is_empty() {
-                        let _ = commands.blocking_send(Command::Write(checked));
-                    }
+                    let _ = commands.blocking_send(Command::Write(checked, weight));
                 }
                 true
             };
@@ -170,9 +194,10 @@ impl Ingest {
             // batches would stay small however much there is to do.
             lanes::step_between();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                write(writer, &live, &settings, &metrics, inbox);
+                write(writer, &live, &settings, &metrics, inbox, &ahead);
             }));
             live.close();
+            ahead.end();
             if outcome.is_err() {
                 tracing::error!("the writer failed; the relay stops");
                 on_death();
@@ -198,24 +223,21 @@ impl Ingest {
 
     /// Erases what has expired and gives space back; how many events went.
     pub async fn maintain(&self) -> Result<usize, StoreError> {
-        self.order(Command::Maintain).await
+        self.order(Chore::sweep).await
     }
 
     /// Erases these events; how many were here.
     pub async fn erase(&self, ids: Vec<EventId>) -> Result<usize, StoreError> {
-        self.order(|reply| Command::Erase(ids, reply)).await
+        self.order(|reply| Chore::erase(ids, reply)).await
     }
 
-    async fn order(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<usize, StoreError>>) -> Command,
-    ) -> Result<usize, StoreError> {
+    async fn order(&self, chore: impl FnOnce(chores::Reply) -> Chore) -> Result<usize, StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Index("the writer has ended".to_owned());
         let commands = lock(&self.commands).clone();
         commands
             .ok_or_else(gone)?
-            .send(command(reply))
+            .send(Command::Do(chore(reply)))
             .await
             .map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
@@ -249,7 +271,7 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics) -> Option<Checked> {
         event,
         auth,
         purpose,
-        ..
+        share,
     } = job;
     let id = event.id();
     let now = in_force.config.clock.now();
@@ -284,8 +306,11 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics) -> Option<Checked> {
             return Some(Checked {
                 event,
                 verdict,
-                outbox,
-                permits,
+                sender: Sender {
+                    share,
+                    outbox,
+                    permits,
+                },
             });
         }
         (Purpose::Publish { outbox, permits }, Err(No(why, message))) => {
@@ -307,77 +332,122 @@ fn check(job: Job, in_force: &InForce, metrics: &Metrics) -> Option<Checked> {
     None
 }
 
-/// The writer thread: all that has queued, one commit, the subscribers, then the answers.
+/// The writer thread: all that has queued, one commit, the subscribers, then the answers; and
+/// between that a slice of what takes longer.
 fn write(
     mut writer: Writer,
     live: &Live,
     settings: &Settings,
     metrics: &Metrics,
     mut inbox: mpsc::Receiver<Command>,
+    ahead: &Ahead,
 ) {
     let mut in_force = settings.get();
     let clock = settings.clock();
-    while let Some(first) = inbox.blocking_recv() {
-        let mut jobs = Vec::new();
-        let mut senders = Vec::new();
-        let mut maintain = None;
-        let mut erase = Vec::new();
-        let commands = std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok()));
-        for command in commands.take(AHEAD / CHECK_BATCH) {
+    let mut again = Unfinished::default();
+    let mut chores = Chores::default();
+    loop {
+        let mut next = match again.is_empty() && chores.is_empty() {
+            true => inbox.blocking_recv(),
+            false => inbox.try_recv().ok(),
+        };
+        if next.is_none() && again.is_empty() && chores.is_empty() {
+            return;
+        }
+        let mut batch = Vec::new();
+        let mut weight = 0;
+        while let Some(command) = next {
             match command {
-                Command::Write(checked) => {
-                    for checked in checked {
-                        jobs.push((checked.event, checked.verdict));
-                        senders.push((checked.outbox, checked.permits));
-                    }
+                Command::Write(checked, of_these) => {
+                    batch.extend(checked);
+                    ahead.give_back(of_these);
+                    weight += of_these;
                 }
-                Command::Maintain(reply) => maintain = Some(reply),
-                Command::Erase(ids, reply) => erase.push((ids, reply)),
+                Command::Do(chore) => chores.add(chore),
             }
+            next = match weight < AHEAD {
+                true => inbox.try_recv().ok(),
+                false => None,
+            };
         }
         let latest = settings.get();
         if !Arc::ptr_eq(&latest, &in_force) {
             writer.follow(latest.config.rules.clone(), latest.roster.clone());
             in_force = latest;
         }
-        if !jobs.is_empty() {
-            let now = clock.now();
-            let begun = Instant::now();
-            let answers = pipeline::write_all(&mut writer, &jobs, now);
-            metrics.committed(&answers, begun.elapsed());
-            let written = jobs.iter().zip(&answers);
-            let written = written.map(|((event, _), answer)| (&**event, answer.deliver));
-            let crowds = live.pass_on(written, now, metrics);
-            // After that: whoever asks after an OK, here or on another connection, finds the event
-            // before EOSE, because a new subscription's history reaches up to it.
-            let written = jobs.into_iter().zip(answers).zip(senders).zip(crowds);
-            for ((((event, _), answer), (outbox, permits)), crowd) in written {
-                outbox.push(RelayFrame::ok(
-                    &event.id(),
-                    answer.accepted,
-                    &answer.message,
-                ));
-                if let (Some(audience), Some(seq)) = (crowd, answer.deliver) {
-                    live.leave(Crowd {
-                        event,
-                        seq,
-                        audience,
-                        sender: outbox,
-                        permits: permits.answered(),
-                    });
-                }
-            }
+        let first = commit(&mut writer, live, metrics, batch, FIRST_SLICE, clock.now());
+        if let Some(next) = again.take() {
+            // Paid as events are: whoever has much taken away is not modest.
+            next.sender.share.charge(SLICE_COST);
+            let next = commit(&mut writer, live, metrics, vec![next], SLICE, clock.now());
+            next.into_iter().for_each(|next| again.put_back(next));
         }
-        for (ids, reply) in erase {
-            let _ = reply.send(writer.erase(&ids, clock.now()));
-        }
-        if let Some(reply) = maintain {
-            // Nobody waits any more where the relay is stopping.
-            let erased = crate::retention::maintain(&mut writer, clock.now());
-            metrics.expired.add(*erased.as_ref().unwrap_or(&0));
-            let _ = reply.send(erased);
+        first.into_iter().for_each(|first| again.add(first));
+        chores.step(&mut writer, metrics, clock.now());
+    }
+}
+
+/// Writes these, passes on what is stored, and answers. What is not finished comes back.
+fn commit(
+    writer: &mut Writer,
+    live: &Live,
+    metrics: &Metrics,
+    checked: Vec<Checked>,
+    budget: usize,
+    now: u64,
+) -> Vec<Checked> {
+    let mut unfinished = Vec::new();
+    if checked.is_empty() {
+        return unfinished;
+    }
+    let mut jobs = Vec::with_capacity(checked.len());
+    let mut senders = Vec::with_capacity(checked.len());
+    for Checked {
+        event,
+        verdict,
+        sender,
+    } in checked
+    {
+        jobs.push((event, verdict));
+        senders.push(sender);
+    }
+    let begun = Instant::now();
+    let answers = pipeline::write_some(writer, &jobs, budget, now);
+    metrics.committed(answers.iter().map(Option::as_ref), begun.elapsed());
+    let written = jobs.iter().zip(&answers);
+    let written = written.map(|((event, _), answer)| {
+        let seq = answer.as_ref().and_then(|answer| answer.deliver);
+        (&**event, seq)
+    });
+    let crowds = live.pass_on(written, now, metrics);
+    // After that: whoever asks after an OK, here or on another connection, finds the event
+    // before EOSE, because a new subscription's history reaches up to it.
+    let written = jobs.into_iter().zip(answers).zip(senders).zip(crowds);
+    for ((((event, verdict), answer), sender), crowd) in written {
+        let Some(answer) = answer else {
+            unfinished.push(Checked {
+                event,
+                verdict,
+                sender,
+            });
+            continue;
+        };
+        sender.outbox.push(RelayFrame::ok(
+            &event.id(),
+            answer.accepted,
+            &answer.message,
+        ));
+        if let (Some(audience), Some(seq)) = (crowd, answer.deliver) {
+            live.leave(Crowd {
+                event,
+                seq,
+                audience,
+                sender: sender.outbox,
+                permits: sender.permits.answered(),
+            });
         }
     }
+    unfinished
 }
 
 /// Jobs for the checkers, in fair order. What it holds is bounded by the permits of the
@@ -390,7 +460,8 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    line: Line<Job>,
+    /// With what each weighs.
+    line: Line<(Job, usize)>,
     is_closed: bool,
 }
 
@@ -401,10 +472,13 @@ impl Queue {
 
     fn push(&self, job: Job) {
         let kib = u64::try_from(job.event.json().len() / 1_024).unwrap_or(u64::MAX);
-        let cost = CHECK_COST.0 + CHECK_COST.1 * kib;
+        let weight = weight::of(&job.event);
+        let further = u64::try_from(weight - 1).unwrap_or(u64::MAX);
+        let cost = CHECK_COST.0 + CHECK_COST.1 * kib + WRITE_COST.saturating_mul(further);
         let mut state = self.state();
         if !state.is_closed {
-            state.line.join(&job.share.clone(), cost, true, job);
+            let share = job.share.clone();
+            state.line.join(&share, cost, true, (job, weight));
             self.filled.notify_one();
         }
     }
@@ -413,8 +487,14 @@ impl Queue {
     fn take(&self) -> Option<Vec<Job>> {
         let mut state = self.state();
         loop {
-            let next = std::iter::from_fn(|| Some(state.line.take()?.0));
-            let jobs: Vec<Job> = next.take(CHECK_BATCH).collect();
+            let mut jobs = Vec::new();
+            let mut weight = 0;
+            while weight < CHECK_BATCH
+                && let Some(((job, of_this), _)) = state.line.take()
+            {
+                jobs.push(job);
+                weight += of_this;
+            }
             if !jobs.is_empty() {
                 return Some(jobs);
             }

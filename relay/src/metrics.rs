@@ -225,11 +225,15 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A commit that took so long and had these answers.
-    pub fn committed(&self, answers: &[Answer], took: Duration) {
+    pub fn committed<'a>(
+        &self,
+        answers: impl ExactSizeIterator<Item = Option<&'a Answer>>,
+        took: Duration,
+    ) {
         self.commits.observe_time(took);
         self.batches.observe(answers.len() as u64);
         let (mut stored, mut passed, mut carried_out, mut duplicates) = (0, 0, 0, 0);
-        for answer in answers {
+        for answer in answers.flatten() {
             match (answer.accepted, answer.deliver, answer.refusal) {
                 (true, Some(u64::MAX), _) => passed += 1,
                 (true, Some(_), _) => stored += 1,

@@ -5,6 +5,7 @@
 use wire::{OkMessage, Reason, VerifiedEvent};
 
 use crate::policy::{Refusal, Verdict};
+use crate::store::transaction::SLICE;
 use crate::store::{Outcome, StoreError, Transaction, Writer};
 
 /// The answer to one event, and whether subscribers get it.
@@ -29,6 +30,30 @@ pub fn write_all(
     verdicts: &[(VerifiedEvent, Verdict)],
     now: u64,
 ) -> Vec<Answer> {
+    let answers = write_some(writer, verdicts, SLICE, now);
+    let mut whole = Vec::with_capacity(answers.len());
+    for (verdict, mut answer) in verdicts.iter().zip(answers) {
+        whole.push(loop {
+            match answer {
+                Some(answer) => break answer,
+                None => {
+                    let again = write_some(writer, std::slice::from_ref(verdict), SLICE, now);
+                    answer = again.into_iter().next().flatten();
+                }
+            }
+        });
+    }
+    whole
+}
+
+/// The same for so much of it as may go at once: of each request that takes something away about
+/// `budget` rows. No answer: there is more of that to do, and it is to be handed in again.
+pub fn write_some(
+    writer: &mut Writer,
+    verdicts: &[(VerifiedEvent, Verdict)],
+    budget: usize,
+    now: u64,
+) -> Vec<Option<Answer>> {
     let mut answers = Vec::with_capacity(verdicts.len());
     let mut rest = verdicts;
     while !rest.is_empty() {
@@ -39,12 +64,12 @@ pub fn write_all(
             .unwrap_or(rest.len());
         let (before, after) = rest.split_at(count);
         if !before.is_empty() {
-            write_together(writer, before, now, &mut answers);
+            write_together(writer, before, budget, now, &mut answers);
         }
         rest = after;
         if let Some(((request, _), others)) = after.split_first() {
-            let outcome = writer.vanish(request, now);
-            answers.push(outcome.map_or_else(|error| failed(&error), answer));
+            let outcome = writer.vanish(request, budget, now);
+            answers.push(outcome.map_or_else(|error| Some(failed(&error)), answer));
             rest = others;
         }
     }
@@ -54,33 +79,39 @@ pub fn write_all(
 fn write_together(
     writer: &mut Writer,
     verdicts: &[(VerifiedEvent, Verdict)],
+    budget: usize,
     now: u64,
-    answers: &mut Vec<Answer>,
+    answers: &mut Vec<Option<Answer>>,
 ) {
     let mut transaction = match writer.begin(now) {
         Ok(transaction) => transaction,
         Err(error) => {
-            answers.extend(verdicts.iter().map(|_| failed(&error)));
+            answers.extend(verdicts.iter().map(|_| Some(failed(&error))));
             return;
         }
     };
     let outcomes: Vec<_> = verdicts
         .iter()
-        .map(|(event, verdict)| carry_out(&mut transaction, event, *verdict))
+        .map(|(event, verdict)| carry_out(&mut transaction, event, *verdict, budget))
         .collect();
     match transaction.commit() {
         Ok(()) => answers.extend(outcomes),
-        Err(error) => answers.extend(outcomes.into_iter().map(|outcome| match outcome.accepted {
-            true => failed(&error),
-            false => outcome,
+        Err(error) => answers.extend(outcomes.into_iter().map(|outcome| match outcome {
+            Some(refused) if !refused.accepted => Some(refused),
+            _ => Some(failed(&error)),
         })),
     }
 }
 
-fn carry_out(transaction: &mut Transaction<'_>, event: &VerifiedEvent, verdict: Verdict) -> Answer {
+fn carry_out(
+    transaction: &mut Transaction<'_>,
+    event: &VerifiedEvent,
+    verdict: Verdict,
+    budget: usize,
+) -> Option<Answer> {
     let outcome = match verdict {
         Verdict::Store => transaction.put(event),
-        Verdict::Delete { unless_own } => transaction.delete(event, unless_own),
+        Verdict::Delete { unless_own } => transaction.delete(event, unless_own, budget),
         Verdict::Pass => match transaction.memory_forbids(event) {
             Ok(Some(refusal)) => Ok(Outcome::Refused(refusal)),
             // Nothing is kept, so no subscriber's history can hold it already.
@@ -89,17 +120,19 @@ fn carry_out(transaction: &mut Transaction<'_>, event: &VerifiedEvent, verdict: 
         },
         Verdict::Vanish => Ok(Outcome::Duplicate),
     };
-    outcome.map_or_else(|error| failed(&error), answer)
+    outcome.map_or_else(|error| Some(failed(&error)), answer)
 }
 
-fn answer(outcome: Outcome) -> Answer {
+/// None where there is more to do.
+fn answer(outcome: Outcome) -> Option<Answer> {
     let accepted = |message: &str, deliver| Answer {
         accepted: true,
         message: message.to_owned(),
         refusal: None,
         deliver,
     };
-    match outcome {
+    Some(match outcome {
+        Outcome::Unfinished => return None,
         Outcome::Stored { seq } => accepted("", Some(seq)),
         Outcome::CarriedOut => accepted("", None),
         Outcome::Duplicate => accepted("duplicate: already have this event", None),
@@ -116,7 +149,7 @@ fn answer(outcome: Outcome) -> Answer {
             refusal: Some(refusal),
             deliver: None,
         },
-    }
+    })
 }
 
 fn failed(error: &StoreError) -> Answer {
@@ -127,3 +160,6 @@ fn failed(error: &StoreError) -> Answer {
         deliver: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Ingest;
-use crate::store::{EventStore, StoreError, Writer};
+use crate::store::{EventStore, StoreError};
 
 /// How often expired events are erased. They are hidden from the exact second on anyway.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,8 +17,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const CHECKPOINT: Duration = Duration::from_secs(5);
 /// How long the rows of dead events, which are keyed hashes and times, stay in the index's files.
 const COMPACT_INDEX: Duration = Duration::from_secs(12 * 3_600);
-/// Sweeps in one round at most; each erases up to 2,000 events in a few dozen milliseconds.
-const SWEEPS: usize = 10;
 
 /// Asks the writer for maintenance until `stop`, and looks after the index beside it.
 pub async fn run(ingest: Arc<Ingest>, store: Arc<EventStore>, stop: CancellationToken) {
@@ -56,18 +54,4 @@ fn report(done: Result<(), StoreError>) {
     if let Err(error) = done {
         tracing::error!(%error, "maintenance failed");
     }
-}
-
-/// One round on the writer's thread; how many events went.
-pub fn maintain(writer: &mut Writer, now: u64) -> Result<usize, StoreError> {
-    let mut erased = 0;
-    for _ in 0..SWEEPS {
-        match writer.sweep(now)? {
-            0 => break,
-            count => erased += count,
-        }
-    }
-    // One segment a round, so that events never wait long behind it.
-    writer.compact_one(now, false)?;
-    Ok(erased)
 }

@@ -63,6 +63,11 @@ impl Share {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has its owner pay for work that nobody reckoned with, in microseconds.
+    pub fn charge(&self, cost: u64) {
+        self.settle(0, cost);
+    }
+
     /// What was reckoned with `cost` microseconds took `actual` ones.
     fn settle(&self, cost: u64, actual: u64) {
         let mut used = self.used();

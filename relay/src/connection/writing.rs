@@ -11,6 +11,9 @@ use crate::ingest::{InFlight, Job, Purpose};
 use crate::metrics;
 use crate::policy::{self, Refusal, Wish};
 
+/// What a tag takes in memory beside its text.
+const TAG_BYTES: usize = 128;
+
 impl Connection {
     pub(super) async fn publish(&mut self, event: Event) -> Result<(), End> {
         let bytes = event.json().len();
@@ -27,7 +30,8 @@ impl Connection {
         };
         // Weighed in KiB; the relay as a whole checks and writes only so much at a time. Whoever
         // has nothing else in flight does not wait behind those who have.
-        let weight = u32::try_from(event.json().len() / 1024 + 1).unwrap_or(u32::MAX);
+        let parts = event.tags().len().saturating_mul(TAG_BYTES);
+        let weight = u32::try_from((bytes + parts) / 1024 + 1).unwrap_or(u32::MAX);
         let all = match is_first {
             true => None,
             false => match self
@@ -43,7 +47,7 @@ impl Connection {
         };
         let permits = InFlight {
             // Its JSON, and its parts.
-            held: self.account.hold(event.json().len() * 2),
+            held: self.account.hold(bytes * 2 + parts),
             _own: own,
             _all: all,
         };

@@ -10,7 +10,8 @@
 //! before the index carries that place: whatever interrupts it, the next start reads of the move in
 //! the log and overwrites it, before anything that was moved can be deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use wire::{Event, EventId, PublicKey, VerifiedEvent, kinds};
@@ -23,8 +24,11 @@ use super::{EventStore, StoreError, Stored};
 use crate::policy::{self, Refusal, Rules};
 use crate::roster::Roster;
 
-/// Events erased per transaction where very many go at once.
-const ERASE_CHUNK: usize = 2_000;
+/// Events that are looked at per transaction where very many go at once.
+const ERASE_CHUNK: usize = 1_000;
+/// Rows that one transaction changes, about, where there is no end to what is to go: an event may
+/// have thousands, and everybody else's events wait meanwhile.
+pub const SLICE: usize = 2_048;
 
 /// The one writer of a store.
 #[derive(Debug)]
@@ -34,7 +38,12 @@ pub struct Writer {
     roster: Arc<Roster>,
     seq: u64,
     checks_duplicates: bool,
+    /// How far the requests to vanish have come that are being carried out, by author and time.
+    vanishing: Vanishing,
 }
+
+/// For each request the two ranges of rows that are left, of wraps and of what its author wrote.
+type Vanishing = BTreeMap<(Hash, u64), [Range<Vec<u8>>; 2]>;
 
 /// What became of an event. It holds once the transaction is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +61,9 @@ pub enum Outcome {
     Superseded,
     /// A rule says no.
     Refused(Refusal),
+    /// Some of what is to go has gone, which is no less than a part of the answer. The request is
+    /// to be handed in again.
+    Unfinished,
 }
 
 impl Writer {
@@ -63,6 +75,7 @@ impl Writer {
             roster: Arc::default(),
             seq,
             checks_duplicates: false,
+            vanishing: BTreeMap::new(),
         }
     }
 
@@ -90,21 +103,24 @@ impl Writer {
         self.roster = roster;
     }
 
-    /// Erases events by their ids, whoever wrote them; how many were here.
-    pub fn erase(&mut self, ids: &[EventId], now: u64) -> Result<usize, StoreError> {
-        let mut count = 0;
-        for part in ids.chunks(ERASE_CHUNK) {
-            let mut transaction = self.begin(now)?;
-            for id in part {
-                let id = transaction.store.hasher().id(id);
-                if transaction.rows.entry(&id)?.is_some() {
-                    count += 1;
-                    transaction.erase(&id)?;
-                }
+    /// Erases the first of these events, whoever wrote them, as far as one slice goes; how many ids
+    /// that did away with, and how many of them were here.
+    pub fn erase_some(&mut self, ids: &[EventId], now: u64) -> Result<(usize, usize), StoreError> {
+        let mut transaction = self.begin(now)?;
+        let (mut looked_at, mut count) = (0, 0);
+        for id in ids.iter().take(ERASE_CHUNK) {
+            let id = transaction.store.hasher().id(id);
+            if transaction.rows.entry(&id)?.is_some() {
+                count += 1;
+                transaction.erase(&id)?;
             }
-            transaction.commit()?;
+            looked_at += 1;
+            if transaction.rows.len() >= SLICE {
+                break;
+            }
         }
-        Ok(count)
+        transaction.commit()?;
+        Ok((looked_at, count))
     }
 
     /// Starts gathering. `now` is in Unix seconds.
@@ -125,68 +141,120 @@ impl Writer {
             roster: &self.roster,
             seq: &mut self.seq,
             checks_duplicates: self.checks_duplicates,
+            vanishing: &self.vanishing,
             next_seq: 0,
             now,
         }
         .numbered())
     }
 
-    /// Carries out a request to vanish (NIP-62): what its author wrote up to its time goes, and
-    /// the wraps stored for them at this moment. Those stay away by id until their window ends.
+    /// Carries out a request to vanish (NIP-62), `budget` rows of it: what its author wrote up to
+    /// its time goes, and the wraps stored for them. Those stay away by id until their window ends.
+    /// From the first slice on nothing that is to go is taken any more.
     ///
     /// Durable when it returns. A crash in the middle leaves some of it done, and the request,
     /// not acknowledged, is sent again.
-    pub fn vanish(&mut self, request: &VerifiedEvent, now: u64) -> Result<Outcome, StoreError> {
+    pub fn vanish(
+        &mut self,
+        request: &VerifiedEvent,
+        budget: usize,
+        now: u64,
+    ) -> Result<Outcome, StoreError> {
         let author = request.pubkey();
         let up_to = request.created_at();
-        let hasher = self.store.hasher().clone();
-        let row = keys::vanished(&hasher.author(&author));
+        let hash = self.store.hasher().author(&author);
+        let row = keys::vanished(&hash);
         let before = self.store.index().get(&row)?;
         let before = before.map(|value| keys::take(&mut value.as_slice()).map(u64::from_be_bytes));
         if before.transpose()?.is_some_and(|before| before >= up_to) {
             return Ok(Outcome::Duplicate);
         }
-        let wraps = keys::by_recipient(&hasher.recipient(&author));
-        let written = keys::by_author(&hasher.author(&author));
-        // Newest first in the index: what is newer than the request stays.
-        let written_from = keys::at(written.clone(), up_to, &Hash::default());
-        for (prefix, mut from) in [(wraps.clone(), wraps), (written, written_from)] {
-            loop {
-                let mut transaction = self.begin(now)?;
-                let found = transaction
-                    .rows
-                    .keys(&from, &keys::end_of(&prefix), ERASE_CHUNK)?;
-                let Some(last) = found.last() else { break };
-                from = [last.as_slice(), &[0]].concat();
-                for key in &found {
-                    if let Some((_, id)) = keys::split_at(key, prefix.len()) {
-                        transaction.vanish_one(&id, &author)?;
-                    }
-                }
-                transaction.commit()?;
+        let left = match self.vanishing.get(&(hash, up_to)) {
+            Some(left) => left.clone(),
+            None => self.reach_of(&author, up_to),
+        };
+        // While it goes on the author's events are refused, and if it fails they are not.
+        let outcome = self.vanish_on(&author, up_to, left, budget, now);
+        match &outcome {
+            Ok(Some(left)) => {
+                self.vanishing.insert((hash, up_to), left.clone());
+                return Ok(Outcome::Unfinished);
             }
-        }
-        let mut transaction = self.begin(now)?;
-        transaction.staged.push(&Record::Vanish {
-            author: hasher.author(&author),
-            up_to,
-        })?;
-        transaction.rows.put(row, up_to.to_be_bytes().to_vec());
-        transaction.commit()?;
-        Ok(Outcome::CarriedOut)
+            _ => self.vanishing.remove(&(hash, up_to)),
+        };
+        outcome.map(|_| Outcome::CarriedOut)
     }
 
-    /// Erases what has expired at `now`, and forgets deletions that are no longer needed. How
-    /// many events went; fewer than all where there were very many.
+    /// The rows of all that goes with an author.
+    fn reach_of(&self, author: &PublicKey, up_to: u64) -> [Range<Vec<u8>>; 2] {
+        let hasher = self.store.hasher();
+        let wraps = keys::by_recipient(&hasher.recipient(author));
+        let written = keys::by_author(&hasher.author(author));
+        let ends = [keys::end_of(&wraps), keys::end_of(&written)];
+        // Newest first in the index: what is newer than the request stays.
+        let begins = [wraps, keys::at(written, up_to, &Hash::default())];
+        let [of_wraps, of_written] = begins;
+        let [wraps_end, written_end] = ends;
+        [of_wraps..wraps_end, of_written..written_end]
+    }
+
+    /// The next slice; what is left then, or none where nothing is and the request is remembered.
+    fn vanish_on(
+        &mut self,
+        author: &PublicKey,
+        up_to: u64,
+        mut left: [Range<Vec<u8>>; 2],
+        budget: usize,
+        now: u64,
+    ) -> Result<Option<[Range<Vec<u8>>; 2]>, StoreError> {
+        let mut transaction = self.begin(now)?;
+        for range in &mut left {
+            let found = transaction
+                .rows
+                .keys(&range.start, &range.end, ERASE_CHUNK)?;
+            for key in &found {
+                if transaction.rows.len() >= budget {
+                    transaction.commit()?;
+                    return Ok(Some(left));
+                }
+                if let Some((_, id)) = keys::split_at(key, 1 + size_of::<Hash>()) {
+                    transaction.vanish_one(&id, author)?;
+                }
+                range.start = [key.as_slice(), &[0]].concat();
+            }
+            if found.len() == ERASE_CHUNK {
+                transaction.commit()?;
+                return Ok(Some(left));
+            }
+        }
+        let hash = transaction.store.hasher().author(author);
+        let record = Record::Vanish {
+            author: hash,
+            up_to,
+        };
+        transaction.staged.push(&record)?;
+        transaction
+            .rows
+            .put(keys::vanished(&hash), up_to.to_be_bytes().to_vec());
+        transaction.commit()?;
+        Ok(None)
+    }
+
+    /// Erases what has expired at `now`, and forgets deletions that are no longer needed, as far
+    /// as one slice goes. How many events went; none where nothing is left that has expired.
     pub fn sweep(&mut self, now: u64) -> Result<usize, StoreError> {
         let mut transaction = self.begin(now)?;
         let to = keys::expiry(now.saturating_add(1), &Hash::default());
-        let due = transaction.rows.keys(b"X", &to, ERASE_CHUNK)?;
-        for key in &due {
-            if let Some((_, id)) = keys::split_at(key, 1) {
+        let mut count = 0;
+        for key in transaction.rows.keys(b"X", &to, ERASE_CHUNK)? {
+            if let Some((_, id)) = keys::split_at(&key, 1) {
                 transaction.erase(&id)?;
             }
-            transaction.rows.remove(key.clone());
+            transaction.rows.remove(key);
+            count += 1;
+            if transaction.rows.len() >= SLICE {
+                break;
+            }
         }
         let to = keys::deletion_end(now.saturating_add(1), &Hash::default());
         for key in transaction.rows.keys(b"Y", &to, ERASE_CHUNK)? {
@@ -201,7 +269,7 @@ impl Writer {
             transaction.rows.remove(key);
         }
         transaction.commit()?;
-        Ok(due.len())
+        Ok(count)
     }
 }
 
@@ -213,6 +281,7 @@ pub struct Transaction<'w> {
     roster: &'w Roster,
     seq: &'w mut u64,
     checks_duplicates: bool,
+    vanishing: &'w Vanishing,
     next_seq: u64,
     now: u64,
     has_room: bool,
@@ -327,7 +396,9 @@ impl Transaction<'_> {
             let vanished = self
                 .rows
                 .number(&keys::vanished(&hasher.author(&event.pubkey())))?;
-            if vanished.is_some_and(|up_to| event.created_at() <= up_to) {
+            let from = (hasher.author(&event.pubkey()), event.created_at());
+            let is_vanishing = self.vanishing.range(from..=(from.0, u64::MAX)).next();
+            if vanished.is_some_and(|up_to| event.created_at() <= up_to) || is_vanishing.is_some() {
                 return Ok(Some(Refusal::Vanished));
             }
         }
@@ -338,12 +409,15 @@ impl Transaction<'_> {
     /// to its author. What is not here yet is remembered. A request that concerns wraps is kept
     /// as tombstones only; any other is kept and passed on. With `unless_own` the sender may
     /// otherwise not write here: the request counts only where it names something stored that is
-    /// theirs, or that they deleted before.
+    /// theirs, or that they deleted before. After about `budget` rows it is left
+    /// [`Outcome::Unfinished`].
     pub fn delete(
         &mut self,
         request: &VerifiedEvent,
         unless_own: Option<Refusal>,
+        budget: usize,
     ) -> Result<Outcome, StoreError> {
+        let most_rows = self.rows.len().saturating_add(budget);
         let hasher = self.store.hasher();
         if self.is_here(&hasher.id(&request.id()), request)? {
             return Ok(Outcome::Duplicate);
@@ -352,15 +426,15 @@ impl Transaction<'_> {
             return Ok(Outcome::Refused(refusal));
         }
         let deleter = request.pubkey();
-        let mut own = Vec::new();
         let mut unknown = Vec::new();
         let wrap_kinds = [kinds::WRAP.to_string(), kinds::EPHEMERAL_WRAP.to_string()];
         let is_of_wraps = |kind: &str| wrap_kinds.iter().any(|wrap| wrap == kind);
         let mut concerns_wraps = request.tags().values("k").any(is_of_wraps);
-        // A wrap cannot come back after its window; anything else could.
-        let window_end = self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX);
+        // A wrap cannot come back after its window; anything else could. The times also tell the
+        // two apart where the wrap itself went with an earlier slice.
+        let window_end = self.rules.wrap_window_end(self.now);
         let until_of = |is_wrap: bool| match is_wrap {
-            true => window_end,
+            true => window_end.unwrap_or(u64::MAX - 1),
             false => u64::MAX,
         };
         let until_of_absent =
@@ -373,28 +447,36 @@ impl Transaction<'_> {
             .filter_map(|id| EventId::from_hex(id).ok())
         {
             let hash = hasher.id(&id);
-            match self.find(&hash)? {
-                Some((_, target)) if may_delete(&deleter, &target) => {
-                    has_own = true;
-                    let is_wrap = kinds::is_wrap(target.kind());
-                    concerns_wraps |= is_wrap;
-                    own.push((id, hash, until_of(is_wrap)));
-                }
+            let own_kind = match self.find(&hash)? {
+                Some((_, target)) if may_delete(&deleter, &target) => Some(target.kind()),
                 Some((_, target)) if !policy::is_guarded(target.kind()) => {
                     names_others |= target.pubkey() != deleter;
+                    None
                 }
                 // Of wraps and the like nobody learns whether they are here, on a full disk
                 // neither: to whom they are not, they are absent.
-                Some(_) => unknown.push(self.as_absent(&id, &deleter)?),
-                None => match self.lost_of(&deleter, &hash)? {
-                    Some(kind) => {
-                        has_own = true;
-                        let is_wrap = kinds::is_wrap(kind);
-                        concerns_wraps |= is_wrap;
-                        own.push((id, hash, until_of(is_wrap)));
+                Some(_) => {
+                    unknown.push(self.as_absent(&id, &deleter)?);
+                    None
+                }
+                None => {
+                    let lost = self.lost_of(&deleter, &hash)?;
+                    if lost.is_none() {
+                        unknown.push(self.as_absent(&id, &deleter)?);
                     }
-                    None => unknown.push(self.as_absent(&id, &deleter)?),
-                },
+                    lost
+                }
+            };
+            // With something of theirs in it the request counts, whatever else it names.
+            if let Some(kind) = own_kind {
+                has_own = true;
+                let is_wrap = kinds::is_wrap(kind);
+                concerns_wraps |= is_wrap;
+                self.remember(&id, &deleter, until_of(is_wrap))?;
+                self.erase(&hash)?;
+                if self.rows.len() >= most_rows {
+                    return Ok(Outcome::Unfinished);
+                }
             }
         }
         let mut addresses = Vec::new();
@@ -405,13 +487,17 @@ impl Transaction<'_> {
             if author == deleter {
                 let address = hasher.address(kind, &author, d);
                 let current = self.rows.get(&keys::address(&address))?;
-                has_own |= current.is_some();
+                let deleted = self.rows.get(&keys::address_deletion(&address))?;
+                has_own |= current.is_some() || deleted.is_some();
                 addresses.push((address, current));
             } else {
                 names_others = true;
             }
         }
-        has_own |= unknown.iter().any(|(_, is_remembered)| *is_remembered);
+        for until in unknown.iter().filter_map(|(_, until)| *until) {
+            has_own = true;
+            concerns_wraps |= until != u64::MAX;
+        }
         if let (Some(refusal), false) = (unless_own, has_own) {
             return Ok(Outcome::Refused(refusal));
         }
@@ -419,22 +505,21 @@ impl Transaction<'_> {
         if names_others && !names_own {
             return Ok(Outcome::Refused(Refusal::NotTheirs));
         }
-        for (id, hash, until) in own {
-            self.remember(&id, &deleter, until)?;
-            self.erase(&hash)?;
-        }
         // The reserve is for taking things away. Anybody can ask for what is not here, without end.
         let mut is_left_out = false;
-        for (id, is_remembered) in unknown {
+        for (id, until) in unknown {
             if self.has_room {
                 self.remember(&id, &deleter, until_of_absent)?;
             } else {
-                is_left_out |= !is_remembered;
+                is_left_out |= until.is_none();
             }
         }
         for (address, current) in addresses {
             if self.has_room || current.is_some() {
                 self.delete_address(&address, current, request.created_at())?;
+                if self.rows.len() >= most_rows {
+                    return Ok(Outcome::Unfinished);
+                }
             } else {
                 is_left_out = true;
             }
@@ -453,10 +538,15 @@ impl Transaction<'_> {
         }
     }
 
-    /// What there is to know of an event that is not here: whether `deleter` deleted it before.
-    fn as_absent(&self, id: &EventId, deleter: &PublicKey) -> Result<(EventId, bool), StoreError> {
+    /// What there is to know of an event that is not here: until when it is remembered that
+    /// `deleter` deleted it, if they did.
+    fn as_absent(
+        &self,
+        id: &EventId,
+        deleter: &PublicKey,
+    ) -> Result<(EventId, Option<u64>), StoreError> {
         let row = keys::deletion(&self.store.hasher().deletion(id, deleter));
-        Ok((*id, self.rows.get(&row)?.is_some()))
+        Ok((*id, self.rows.number(&row)?))
     }
 
     fn delete_address(

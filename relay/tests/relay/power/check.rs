@@ -5,7 +5,6 @@ use std::path::Path;
 
 use sotto_relay::config::IndexEngine;
 use sotto_relay::policy::Rules;
-use sotto_relay::retention;
 use sotto_relay::store::Opened;
 use sotto_relay::store::recovery::{self, DiskOptions};
 use wire::{Event, EventId, Filter, PublicKey};
@@ -28,7 +27,8 @@ pub fn check(facts: &[(Event, Fate)], engine: IndexEngine, data: &Path, what: &s
     assert_gone(&deleted, data, &format!("{what}, before the start"));
 
     let mut opened = open(data, engine, what);
-    retention::maintain(&mut opened.writer, now()).unwrap();
+    while opened.writer.sweep(now()).unwrap() > 0 {}
+    opened.writer.compact_one(now(), false).unwrap();
     assert_served(facts, &opened, what);
     assert_gone(&gone, data, what);
 
