@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wire::EventId;
+
 use crate::roster::{Roster, RosterError};
 use crate::server::Shared;
 
@@ -44,29 +46,42 @@ pub async fn change<T: Send + 'static, E: Send + 'static>(
     done
 }
 
+/// Whether a banned event could not be erased yet. That is tried again every second.
+pub async fn is_to_be_erased(shared: &Shared, id: &EventId) -> bool {
+    shared.enforcing.lock().await.contains(id)
+}
+
 /// Puts a roster in force. Whoever is banned or blocked now is disconnected; what is banned now is
-/// erased.
+/// erased, and so is what could not be erased before.
 async fn adopt(shared: &Arc<Shared>, roster: Arc<Roster>) {
     // Whoever finds that another did it already answers when that other has finished.
-    let _one_at_a_time = shared.enforcing.lock().await;
-    let Some(before) = shared.settings.enlist(roster.clone()) else {
+    let mut to_erase = shared.enforcing.lock().await;
+    let mut is_news = false;
+    if let Some(before) = shared.settings.enlist(roster.clone()) {
+        let change = roster.since(&before);
+        if !change.banned.is_empty() {
+            shared.live.change(|fanout, _| {
+                for outbox in fanout.who_proved(&change.banned) {
+                    outbox.close();
+                }
+            });
+        }
+        for origin in change.blocked {
+            shared.addresses.disconnect(origin);
+        }
+        is_news = !change.banned_events.is_empty();
+        to_erase.extend(change.banned_events);
+        to_erase.retain(|id| roster.bans_event(id));
+    }
+    if to_erase.is_empty() {
         return;
-    };
-    let change = roster.since(&before);
-    if !change.banned.is_empty() {
-        shared.live.change(|fanout, _| {
-            for outbox in fanout.who_proved(&change.banned) {
-                outbox.close();
-            }
-        });
     }
-    for origin in change.blocked {
-        shared.addresses.disconnect(origin);
-    }
-    if !change.banned_events.is_empty()
-        && let Err(error) = shared.ingest.erase(change.banned_events).await
-    {
-        // The next start tries again.
-        tracing::error!(%error, "banned events were not erased");
+    match shared.ingest.erase(to_erase.clone()).await {
+        Ok(_) => to_erase.clear(),
+        // Said once, not every second.
+        Err(error) if is_news => {
+            tracing::error!(%error, "banned events were not erased; it is tried again");
+        }
+        Err(_) => {}
     }
 }

@@ -66,8 +66,8 @@ pub enum ServerError {
 pub struct Shared {
     pub(crate) settings: Arc<Settings>,
     pub(crate) roster: Arc<RosterFile>,
-    /// Held while a changed roster is put in force.
-    pub(crate) enforcing: tokio::sync::Mutex<()>,
+    /// Banned events that could not be erased yet. Held while a roster is put in force.
+    pub(crate) enforcing: tokio::sync::Mutex<Vec<wire::EventId>>,
     pub(crate) used_proofs: UsedProofs,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,

@@ -89,8 +89,18 @@ fn list<K: ToString>(name: &str, entries: &BTreeMap<K, Entry>) -> Value {
 
 /// Changes the roster: `true`, as NIP-86 wants it, once that is on disk and in force.
 async fn carry_out(shared: &Arc<Shared>, change: Change, now: u64) -> Result<Value, String> {
+    let banned = match &change {
+        Change::BanEvent(id, _) => Some(*id),
+        _ => None,
+    };
     match enforcement::change(shared, move |roster| change.apply(roster, now)).await {
-        Ok(Ok(())) => Ok(true.into()),
+        Ok(Ok(())) => match banned {
+            Some(id) if enforcement::is_to_be_erased(shared, &id).await => Err(
+                "it is banned, but the relay could not erase it yet; it tries again every second"
+                    .to_owned(),
+            ),
+            _ => Ok(true.into()),
+        },
         Ok(Err(full)) => Err(full.to_string()),
         Err(error) => {
             tracing::error!(%error, "the roster was not changed");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sotto_relay::budget::Rate;
-use sotto_relay::config::IndexEngine;
+use sotto_relay::config::{IndexEngine, Storage};
 use sotto_relay::forwarded::TrustedProxies;
 use sotto_relay::policy::Writers;
 use sotto_relay::{Config, Relay};
@@ -14,7 +14,7 @@ use wire::{Event, Filter, HttpAuth};
 
 use crate::files::{self, holding, traces};
 use crate::operator::{ask, get};
-use crate::support::{Client, Person, now, person, start};
+use crate::support::{Client, PATIENCE, Person, now, person, start};
 
 fn managed(folder: &Path, admins: &[&Person]) -> Config {
     managed_with(IndexEngine::Runs, folder, admins)
@@ -486,6 +486,46 @@ async fn r_gone_6_a_banned_event_is_in_no_byte_of_any_file() {
             assert!(!holding(folder.path(), event.content().as_bytes()).is_empty());
         }
     }
+}
+
+/// The log's next segment cannot be made, so nothing can be written of the erasure.
+#[tokio::test]
+async fn r_ban_2_a_ban_that_was_not_carried_out_is_an_error_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (admin, alice) = (person(1), person(2));
+    let mut config = managed(folder.path(), &[&admin]);
+    let Storage::Disk { segment_bytes, .. } = &mut config.storage else {
+        unreachable!()
+    };
+    *segment_bytes = 100;
+    let relay = start(config).await;
+    let in_the_way = folder.path().join("log/00000002.seg");
+    std::fs::write(&in_the_way, b"").unwrap();
+    let note = alice.note("words that the operator wants nowhere");
+    let mut client = Client::connect(&relay.url()).await;
+    client.put(&note).await;
+    let is_gone = || holding(folder.path(), note.content().as_bytes()).is_empty();
+    let ban = json!([note.id().to_hex(), "why"]);
+    for _ in 0..2 {
+        let answer = call(&relay, &admin, "banevent", ban.clone()).await;
+        assert!(
+            answer
+                .as_ref()
+                .is_err_and(|why| why.contains("tries again")),
+            "{answer:?}"
+        );
+        assert!(!is_gone());
+    }
+    // Whatever else is changed meanwhile is in force.
+    call(&relay, &admin, "allowkind", json!([7])).await.unwrap();
+    std::fs::remove_file(&in_the_way).unwrap();
+    let begun = std::time::Instant::now();
+    while !is_gone() {
+        assert!(begun.elapsed() < PATIENCE, "it was not tried again");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    call(&relay, &admin, "banevent", ban).await.unwrap();
+    relay.stop().await.unwrap();
 }
 
 #[tokio::test]
