@@ -1,4 +1,4 @@
-//! The default index engine: fjall, a log-structured merge tree.
+//! An index engine: fjall, a log-structured merge tree.
 //!
 //! Batches go to its journal without a sync of their own; after a power loss it comes back as it
 //! was some batches ago, and the store replays the rest from the log.
