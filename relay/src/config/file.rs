@@ -88,7 +88,9 @@ section! {
         /// What needs the work. "wraps": gift wraps of senders who have not authenticated any key.
         /// "everything": all but deletions and requests to vanish.
         pow_of: String = "wraps".to_owned(),
-        /// How old a gift wrap may be, in seconds (NIP-59 draws up to two days); 0: any age.
+        /// How old a gift wrap may be, in seconds (NIP-59 draws up to two days); 0: any age. A wrap's
+        /// deletion is remembered for so long. Where this is made longer later, whoever has kept a
+        /// wrap that was deleted before can send it again.
         wrap_past_s: u64 = limits::WRAP_PAST_SECONDS,
         /// How far ahead the time of an event may lie, in seconds.
         future_s: u64 = limits::WRAP_FUTURE_SECONDS,

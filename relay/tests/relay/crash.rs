@@ -9,6 +9,7 @@ use sotto_relay::config::IndexEngine;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{ClientFrame, Event, EventId, RelayFrame};
 
+use crate::power::trace;
 use crate::support::{Client, ids, person};
 
 /// A running program and where it listens.
@@ -71,7 +72,27 @@ impl Drop for Program {
     }
 }
 
-/// Publishes, deletes, and is killed; whatever was acknowledged holds after the restart.
+/// `sotto-relay compact`, killed at its so many-th sync, unless it ends before.
+fn compact_and_kill(data: &Path, shim: &Path, sync: u64) {
+    use std::os::unix::process::ExitStatusExt as _;
+    let output = binary()
+        .args(["--json", "compact", "--data"])
+        .arg(data)
+        .arg("--config")
+        .arg(data.with_extension("toml"))
+        .env("LD_PRELOAD", shim)
+        .env("POWER_ROOT", data)
+        .env("POWER_TRACE", data.with_extension("trace"))
+        .env("POWER_KILL", sync.to_string())
+        .output()
+        .unwrap();
+    let status = output.status;
+    assert!(status.success() || status.signal() == Some(9), "{output:?}");
+}
+
+/// Publishes, deletes, and is killed; whatever was acknowledged holds after the restart. The log is
+/// of small segments of which most dies, so that kills meet their end too; and in every second round
+/// a compaction of log and index is killed as well.
 #[tokio::test]
 async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
     let rounds = if std::env::var_os("SOTTO_SLOW").is_some() {
@@ -79,10 +100,12 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
     } else {
         4
     };
+    let library = tempfile::tempdir().unwrap();
+    let shim = trace::shim(library.path());
     for engine in IndexEngine::ON_DISK {
-        let start = |folder: &tempfile::TempDir| {
-            Program::configured(&folder.path().join("data"), &store_section(engine))
-        };
+        let section = format!("{}segment_bytes = 65536\n", store_section(engine));
+        let start =
+            |folder: &tempfile::TempDir| Program::configured(&folder.path().join("data"), &section);
         let mut folder = tempfile::tempdir().unwrap();
         let to = person(2);
         let mut kept: Vec<EventId> = Vec::new();
@@ -98,7 +121,7 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
             for (n, wrap) in wraps.iter().enumerate() {
                 let frame = ClientFrame::event(wrap.json());
                 client.socket.feed(Message::text(frame)).await.unwrap();
-                if n % 5 == 4 {
+                if n % 5 >= 2 {
                     // Pipelined behind its target, before or after it is stored: gone either way.
                     let request = sender.deletion(wrap);
                     let frame = ClientFrame::event(request.json());
@@ -108,7 +131,7 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
             }
             client.socket.flush().await.unwrap();
             // Killed after a different number of answers each time.
-            let count = 1 + (round as usize * 97) % 340;
+            let count = 1 + (round as usize * 97) % 460;
             for _ in 0..count {
                 if let RelayFrame::Ok(id, true, _) = client.receive().await {
                     match requests.iter().find(|(request, _)| *request == id) {
@@ -119,6 +142,10 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
             }
             program.signal("-KILL");
             program.child.wait().unwrap();
+            if round % 2 == 1 {
+                let sync = 1 + u64::from(round) * 5 % 40;
+                compact_and_kill(&folder.path().join("data"), &shim, sync);
+            }
             program = start(&folder);
             let mut reader = Client::connect_as(&program.url, &to).await;
             let found = reader.mailbox(&to).await;

@@ -32,7 +32,7 @@ mod disk;
 mod index;
 mod load;
 mod moving;
-mod trace;
+pub mod trace;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
