@@ -38,11 +38,13 @@ pub enum Attack {
     WideSubscriptions,
     /// Twenty subscriptions to all notes, and notes.
     Crowds,
+    /// Notes with as many tags as an event may have, and deletions of them and of as many others.
+    WideEvents,
 }
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SlowHeaders,
         Self::SlowReader,
         Self::SubscriptionBombs,
@@ -55,6 +57,7 @@ impl Attack {
         Self::Spam,
         Self::WideSubscriptions,
         Self::Crowds,
+        Self::WideEvents,
     ];
 
     /// As the table and the command line call it.
@@ -72,6 +75,7 @@ impl Attack {
             Self::Spam => "spam",
             Self::WideSubscriptions => "wide-subscriptions",
             Self::Crowds => "crowds",
+            Self::WideEvents => "wide-events",
         }
     }
 
@@ -101,6 +105,8 @@ pub struct Material {
 
 /// Signed events for a flood; it starts again from the first.
 const EVENTS: usize = 20_000;
+/// The same where each is larger.
+const WIDE_EVENTS: usize = 2_000;
 
 impl Material {
     /// Makes it.
@@ -115,6 +121,7 @@ impl Material {
                 });
                 notes.collect()
             }
+            Attack::WideEvents => wide_events(&mut rng),
             Attack::SubscriptionBombs => subscription_bombs(),
             Attack::FilterBombs => filter_bombs(),
             Attack::NegentropyBombs => negentropy_bombs(),
@@ -216,6 +223,16 @@ impl Material {
 
 fn signed(kind: u16, tags: Vec<Tag>, content: &str, rng: &mut StdRng) -> Event {
     let key = OneTimeKey::generate(rng);
+    signed_by(&key, kind, tags, content, rng)
+}
+
+fn signed_by(
+    key: &OneTimeKey,
+    kind: u16,
+    tags: Vec<Tag>,
+    content: &str,
+    rng: &mut StdRng,
+) -> Event {
     let draft = EventDraft {
         pubkey: key.public_key(),
         created_at: now(),
@@ -224,6 +241,32 @@ fn signed(kind: u16, tags: Vec<Tag>, content: &str, rng: &mut StdRng) -> Event {
         content: content.to_owned(),
     };
     key.sign(draft, rng)
+}
+
+/// Four notes of one author and a deletion of all four, many times.
+fn wide_events(rng: &mut StdRng) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    for _ in 0..WIDE_EVENTS / 4 {
+        let key = OneTimeKey::generate(rng);
+        let mut deleted = Vec::new();
+        for _ in 0..4 {
+            let values = (0..limits::TAGS - 10).map(|_| format!("{:08x}", rng.next_u32()));
+            let tags = values.map(|value| Tag::new(["t".to_owned(), value]));
+            let note = signed_by(&key, NOTE, tags.collect(), "", rng);
+            deleted.push(Tag::new(["e".to_owned(), note.id().to_hex()]));
+            messages.push(ClientFrame::event(note.json()).into_bytes());
+        }
+        // Nobody has these; each is to be remembered.
+        deleted.extend((0..1_000).map(|_| {
+            let mut id = [0_u8; 32];
+            rng.fill_bytes(&mut id);
+            let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+            Tag::new(["e".to_owned(), id])
+        }));
+        let deletion = signed_by(&key, kinds::DELETION, deleted, "", rng);
+        messages.push(ClientFrame::event(deletion.json()).into_bytes());
+    }
+    messages
 }
 
 /// As many subscriptions as a connection may have.
