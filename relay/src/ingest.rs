@@ -33,10 +33,10 @@ use crate::store::{StoreError, Writer};
 use crate::turns::{Line, Share};
 use chores::{Chore, Chores};
 use unfinished::Unfinished;
-use weight::{Ahead, FIRST_SLICE};
+use weight::FIRST_SLICE;
 
-/// Checked events that wait for the writer at most, about, each as often as it weighs. Beyond that
-/// the checkers wait: until they are checked, events wait in fair order, and afterwards all in one
+/// Events that are being checked or wait for the writer at most, about, each as often as it weighs.
+/// Beyond that no more are taken: until then events wait in fair order, and afterwards all in one
 /// queue.
 const AHEAD: usize = 1_024;
 /// Events that a checker takes from the queue at once, by weight.
@@ -138,30 +138,28 @@ impl Ingest {
         on_death: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let ahead = Arc::new(Ahead::new(AHEAD));
         let (commands, inbox) = mpsc::channel(AHEAD);
         let mut threads = Vec::new();
         let cores = thread::available_parallelism().map_or(2, usize::from);
         for _ in 0..cores {
             let (queue, commands, settings) = (queue.clone(), commands.clone(), settings.clone());
-            let (metrics, ahead) = (metrics.clone(), ahead.clone());
+            let metrics = metrics.clone();
             let body = move || {
                 lanes::step_between();
-                while let Some(jobs) = queue.take() {
+                while let Some((jobs, taken)) = queue.take() {
                     let in_force = settings.get();
                     let checked = jobs
                         .into_iter()
                         .filter_map(|job| check(job, &in_force, &metrics))
                         .collect::<Vec<_>>();
-                    if checked.is_empty() {
-                        continue;
-                    }
                     let weights = checked.iter().map(|checked| weight::of(&checked.event));
                     let weight = weights.sum();
-                    ahead.take(weight);
+                    queue.give_back(taken - weight);
                     // Together, so that the writer is woken once for them. Fails only while the
                     // relay stops; the events are then not acknowledged.
-                    let _ = commands.blocking_send(Command::Write(checked, weight));
+                    if !checked.is_empty() {
+                        let _ = commands.blocking_send(Command::Write(checked, weight));
+                    }
                 }
                 true
             };
@@ -189,15 +187,16 @@ impl Ingest {
                 .name("pass on".to_owned())
                 .spawn(body)?,
         );
+        let writers_queue = queue.clone();
         let body = move || {
             // With the checkers: ahead of them it would be woken for each of their events, and its
             // batches would stay small however much there is to do.
             lanes::step_between();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                write(writer, &live, &settings, &metrics, inbox, &ahead);
+                write(writer, &live, &settings, &metrics, inbox, &writers_queue);
             }));
             live.close();
-            ahead.end();
+            writers_queue.abandon();
             if outcome.is_err() {
                 tracing::error!("the writer failed; the relay stops");
                 on_death();
@@ -340,7 +339,7 @@ fn write(
     settings: &Settings,
     metrics: &Metrics,
     mut inbox: mpsc::Receiver<Command>,
-    ahead: &Ahead,
+    queue: &Queue,
 ) {
     let mut in_force = settings.get();
     let clock = settings.clock();
@@ -360,7 +359,7 @@ fn write(
             match command {
                 Command::Write(checked, of_these) => {
                     batch.extend(checked);
-                    ahead.give_back(of_these);
+                    queue.give_back(of_these);
                     weight += of_these;
                 }
                 Command::Do(chore) => chores.add(chore),
@@ -462,7 +461,11 @@ struct Queue {
 struct Waiting {
     /// With what each weighs.
     line: Line<(Job, usize)>,
+    /// What was taken and has not reached the writer yet, by weight.
+    ahead: usize,
     is_closed: bool,
+    /// Nobody writes any more, and nobody is to wait for it.
+    is_abandoned: bool,
 }
 
 impl Queue {
@@ -483,22 +486,25 @@ impl Queue {
         }
     }
 
-    /// The next jobs; none once the queue is closed and empty.
-    fn take(&self) -> Option<Vec<Job>> {
+    /// The next jobs and what they weigh, once there is room for them ahead; none once the queue
+    /// is closed and empty.
+    fn take(&self) -> Option<(Vec<Job>, usize)> {
         let mut state = self.state();
         loop {
             let mut jobs = Vec::new();
             let mut weight = 0;
             while weight < CHECK_BATCH
+                && (state.ahead + weight < AHEAD || state.is_abandoned)
                 && let Some(((job, of_this), _)) = state.line.take()
             {
                 jobs.push(job);
                 weight += of_this;
             }
             if !jobs.is_empty() {
-                return Some(jobs);
+                state.ahead += weight;
+                return Some((jobs, weight));
             }
-            if state.is_closed {
+            if state.is_closed && state.line.is_empty() {
                 return None;
             }
             state = self
@@ -506,6 +512,21 @@ impl Queue {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// So much has reached the writer, or never will.
+    fn give_back(&self, weight: usize) {
+        let mut state = self.state();
+        let was_full = state.ahead >= AHEAD;
+        state.ahead = state.ahead.saturating_sub(weight);
+        if was_full && state.ahead < AHEAD {
+            self.filled.notify_all();
+        }
+    }
+
+    fn abandon(&self) {
+        self.state().is_abandoned = true;
+        self.filled.notify_all();
     }
 
     fn close(&self) {

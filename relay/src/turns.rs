@@ -131,6 +131,11 @@ impl<T> Line<T> {
         place
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.modest.is_empty() && self.greedy.is_empty()
+    }
+
     /// Takes work back that nobody wants any more.
     pub fn leave(&mut self, place: &Place) -> Option<T> {
         self.modest
