@@ -517,9 +517,10 @@ impl Queue {
     /// So much has reached the writer, or never will.
     fn give_back(&self, weight: usize) {
         let mut state = self.state();
-        let was_full = state.ahead >= AHEAD;
-        state.ahead = state.ahead.saturating_sub(weight);
-        if was_full && state.ahead < AHEAD {
+        let before = state.ahead;
+        state.ahead = before.saturating_sub(weight);
+        // Checkers that wait for room go on when there is much of it, and not for each few events.
+        if before >= AHEAD / 2 && state.ahead < AHEAD / 2 {
             self.filled.notify_all();
         }
     }
