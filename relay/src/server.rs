@@ -308,7 +308,7 @@ impl Relay {
         Ok(self.settings.replace(config))
     }
 
-    /// Texts of the configuration that others win over; see [`InForce::overridden`].
+    /// Texts of the configuration that others win over; see [`crate::settings::InForce::overridden`].
     pub fn overridden(&self) -> Vec<(&'static str, &'static str)> {
         self.settings.get().overridden()
     }

@@ -54,7 +54,7 @@ section! {
         /// ~/.local/share/sotto-relay of the user that runs the relay.
         data: String = String::new(),
         /// The URLs that clients use, for example ["wss://relay.example"]. Only these, wss:// with
-        /// each name of [acme] domains, and the loopback names with the port above are accepted in
+        /// each name of acme.domains, and the loopback names with the port above are accepted in
         /// AUTH (NIP-42) and vanish requests (NIP-62).
         public_urls: Vec<String> = Vec::new(),
         /// Reverse proxies whose X-Forwarded-For is believed: addresses or ranges, for example
