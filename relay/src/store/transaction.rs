@@ -10,7 +10,7 @@
 //! before the index carries that place: whatever interrupts it, the next start reads of the move in
 //! the log and overwrites it, before anything that was moved can be deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,6 +40,8 @@ pub struct Writer {
     checks_duplicates: bool,
     /// How far the requests to vanish have come that are being carried out, by author and time.
     vanishing: Vanishing,
+    /// Deletions that are being carried out and took wraps away already.
+    of_wraps: BTreeSet<Hash>,
 }
 
 /// For each request the two ranges of rows that are left, of wraps and of what its author wrote.
@@ -76,6 +78,7 @@ impl Writer {
             seq,
             checks_duplicates: false,
             vanishing: BTreeMap::new(),
+            of_wraps: BTreeSet::new(),
         }
     }
 
@@ -142,6 +145,7 @@ impl Writer {
             seq: &mut self.seq,
             checks_duplicates: self.checks_duplicates,
             vanishing: &self.vanishing,
+            of_wraps: &mut self.of_wraps,
             next_seq: 0,
             now,
         }
@@ -282,6 +286,7 @@ pub struct Transaction<'w> {
     seq: &'w mut u64,
     checks_duplicates: bool,
     vanishing: &'w Vanishing,
+    of_wraps: &'w mut BTreeSet<Hash>,
     next_seq: u64,
     now: u64,
     has_room: bool,
@@ -430,15 +435,17 @@ impl Transaction<'_> {
         let wrap_kinds = [kinds::WRAP.to_string(), kinds::EPHEMERAL_WRAP.to_string()];
         let is_of_wraps = |kind: &str| wrap_kinds.iter().any(|wrap| wrap == kind);
         let mut concerns_wraps = request.tags().values("k").any(is_of_wraps);
-        // A wrap cannot come back after its window; anything else could. The times also tell the
-        // two apart where the wrap itself went with an earlier slice.
-        let window_end = self.rules.wrap_window_end(self.now);
+        // A wrap cannot come back after its window; anything else could.
+        let window_end = self.rules.wrap_window_end(self.now).unwrap_or(u64::MAX);
         let until_of = |is_wrap: bool| match is_wrap {
-            true => window_end.unwrap_or(u64::MAX - 1),
+            true => window_end,
             false => u64::MAX,
         };
         let until_of_absent =
             until_of(concerns_wraps && request.tags().values("k").all(is_of_wraps));
+        // Which of its targets were wraps cannot be told any more once they went.
+        let request_id = hasher.id(&request.id());
+        concerns_wraps |= self.of_wraps.contains(&request_id);
         let mut has_own = false;
         let mut names_others = false;
         for id in request
@@ -475,7 +482,7 @@ impl Transaction<'_> {
                 self.remember(&id, &deleter, until_of(is_wrap))?;
                 self.erase(&hash)?;
                 if self.rows.len() >= most_rows {
-                    return Ok(Outcome::Unfinished);
+                    return Ok(self.leave_unfinished(request_id, concerns_wraps));
                 }
             }
         }
@@ -494,10 +501,7 @@ impl Transaction<'_> {
                 names_others = true;
             }
         }
-        for until in unknown.iter().filter_map(|(_, until)| *until) {
-            has_own = true;
-            concerns_wraps |= until != u64::MAX;
-        }
+        has_own |= unknown.iter().any(|(_, is_remembered)| *is_remembered);
         if let (Some(refusal), false) = (unless_own, has_own) {
             return Ok(Outcome::Refused(refusal));
         }
@@ -507,23 +511,24 @@ impl Transaction<'_> {
         }
         // The reserve is for taking things away. Anybody can ask for what is not here, without end.
         let mut is_left_out = false;
-        for (id, until) in unknown {
+        for (id, is_remembered) in unknown {
             if self.has_room {
                 self.remember(&id, &deleter, until_of_absent)?;
             } else {
-                is_left_out |= until.is_none();
+                is_left_out |= !is_remembered;
             }
         }
         for (address, current) in addresses {
             if self.has_room || current.is_some() {
                 self.delete_address(&address, current, request.created_at())?;
                 if self.rows.len() >= most_rows {
-                    return Ok(Outcome::Unfinished);
+                    return Ok(self.leave_unfinished(request_id, concerns_wraps));
                 }
             } else {
                 is_left_out = true;
             }
         }
+        self.of_wraps.remove(&request_id);
         if is_left_out {
             // What was here is erased all the same; the sender tries again for the rest.
             return Err(StoreError::DiskFull);
@@ -538,15 +543,17 @@ impl Transaction<'_> {
         }
     }
 
-    /// What there is to know of an event that is not here: until when it is remembered that
-    /// `deleter` deleted it, if they did.
-    fn as_absent(
-        &self,
-        id: &EventId,
-        deleter: &PublicKey,
-    ) -> Result<(EventId, Option<u64>), StoreError> {
+    fn leave_unfinished(&mut self, request: Hash, concerns_wraps: bool) -> Outcome {
+        if concerns_wraps {
+            self.of_wraps.insert(request);
+        }
+        Outcome::Unfinished
+    }
+
+    /// What there is to know of an event that is not here: whether `deleter` deleted it before.
+    fn as_absent(&self, id: &EventId, deleter: &PublicKey) -> Result<(EventId, bool), StoreError> {
         let row = keys::deletion(&self.store.hasher().deletion(id, deleter));
-        Ok((*id, self.rows.number(&row)?))
+        Ok((*id, self.rows.get(&row)?.is_some()))
     }
 
     fn delete_address(
