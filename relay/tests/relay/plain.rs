@@ -178,9 +178,11 @@ impl PlainRelay {
                 };
                 remembered.push((id, deleter, until));
                 own.push(id);
+            } else if [4, 1059].contains(&target.kind()) {
+                // Of guarded kinds nobody learns whether they are here: as if they were not.
+                remembered.push((id, deleter, of_absent));
             } else {
-                // Of guarded kinds nobody learns whether they are here.
-                names_others |= target.pubkey() != deleter && ![4, 1059].contains(&target.kind());
+                names_others |= target.pubkey() != deleter;
             }
         }
         let mut addresses = Vec::new();
