@@ -9,6 +9,7 @@
 //! vanish, all that expired in one second) it does a slice at a time, between batches.
 
 mod chores;
+mod mending;
 mod unfinished;
 mod weight;
 
@@ -32,6 +33,7 @@ use crate::store::transaction::SLICE;
 use crate::store::{StoreError, Writer};
 use crate::turns::{Line, Share};
 use chores::{Chore, Chores};
+use mending::Mending;
 use unfinished::Unfinished;
 use weight::FIRST_SLICE;
 
@@ -345,6 +347,7 @@ fn write(
     let clock = settings.clock();
     let mut again = Unfinished::default();
     let mut chores = Chores::default();
+    let mut mending = Mending::default();
     loop {
         let mut next = match again.is_empty() && chores.is_empty() {
             true => inbox.blocking_recv(),
@@ -374,6 +377,7 @@ fn write(
             writer.follow(latest.config.rules.clone(), latest.roster.clone());
             in_force = latest;
         }
+        mending.step(&mut writer, live, metrics, clock.now());
         let first = commit(&mut writer, live, metrics, batch, FIRST_SLICE, clock.now());
         if let Some(next) = again.take() {
             // Paid as events are: whoever has much taken away is not modest.

@@ -87,6 +87,17 @@ impl Live {
         events.map(pass_on).collect()
     }
 
+    /// Passes on what was committed without anybody being told, to crowds as well: it happens
+    /// where the store was mended, and nobody can make it happen.
+    pub fn catch_up(&self, events: &[(Event, u64)], now: u64, metrics: &Metrics) {
+        let fanout = self.fanout();
+        for (event, seq) in events {
+            let audience = fanout.audience(event);
+            fanout.deliver(event, *seq, &audience, now, send(event, metrics));
+            self.delivered.store(*seq, Ordering::Release);
+        }
+    }
+
     /// Leaves an event to [`Live::serve_crowds`].
     pub fn leave(&self, crowd: Crowd) {
         self.crowds.push(crowd);

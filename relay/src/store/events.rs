@@ -1,8 +1,7 @@
 //! The store as the rest of the relay sees it: opened once, read by many, written by one.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -12,6 +11,8 @@ use super::folder::FolderLock;
 use super::keys::{self, Entry, Hash, Hasher};
 use super::log::SegmentLog;
 use super::memory::MemoryIndex;
+use super::reopenable::Reopenable;
+use super::replay::IndexHome;
 use super::{Index, StoreError, Stored, Writer};
 use crate::metrics::{Counter, Histogram};
 use crate::policy::Rules;
@@ -19,7 +20,9 @@ use crate::policy::Rules;
 /// Bodies and index together.
 pub struct EventStore {
     bodies: Kept,
-    index: Box<dyn Index>,
+    pub(super) index: Reopenable,
+    /// Where the index is opened again; none where it cannot be.
+    pub(super) home: Option<IndexHome>,
     hasher: Hasher,
     /// Held as long as the folder is used.
     lock: Mutex<Option<FolderLock>>,
@@ -27,8 +30,16 @@ pub struct EventStore {
     pub erased: Counter,
     /// What is known to be lost.
     pub damage: Damage,
-    /// Set where log and index no longer agree; only a restart brings them together again.
-    is_broken: AtomicBool,
+    agreement: Mutex<Agreement>,
+}
+
+/// Whether log and index agree.
+#[derive(Debug, Clone, Copy)]
+enum Agreement {
+    Whole,
+    /// From this segment and offset on the log holds a batch that the index missed.
+    Missed(u32, u64),
+    Closed,
 }
 
 /// Where the bodies are.
@@ -71,6 +82,7 @@ impl EventStore {
         let store = Arc::new(Self::new(
             Kept::Memory(MemoryBodies::default()),
             Box::new(MemoryIndex::default()),
+            None,
             Hasher::new(secret)?,
             Damage::default(),
             None,
@@ -86,28 +98,32 @@ impl EventStore {
     pub(super) fn on_disk(
         log: SegmentLog,
         index: Box<dyn Index>,
+        home: IndexHome,
         hasher: Hasher,
         damage: Damage,
         lock: FolderLock,
     ) -> Self {
-        Self::new(Kept::Disk(log), index, hasher, damage, Some(lock))
+        let kept = Kept::Disk(log);
+        Self::new(kept, index, Some(home), hasher, damage, Some(lock))
     }
 
     fn new(
         bodies: Kept,
         index: Box<dyn Index>,
+        home: Option<IndexHome>,
         hasher: Hasher,
         damage: Damage,
         lock: Option<FolderLock>,
     ) -> Self {
         Self {
             bodies,
-            index,
+            index: Reopenable::new(index),
+            home,
             hasher,
             lock: Mutex::new(lock),
             erased: Counter::default(),
             damage,
-            is_broken: AtomicBool::new(false),
+            agreement: Mutex::new(Agreement::Whole),
         }
     }
 
@@ -139,7 +155,7 @@ impl EventStore {
     /// Makes the index durable and lets go of the folder. Nothing may be written afterwards.
     pub fn close(&self) -> Result<(), StoreError> {
         let synced = self.index.sync();
-        self.break_off();
+        *self.agreement() = Agreement::Closed;
         drop(
             self.lock
                 .lock()
@@ -150,21 +166,50 @@ impl EventStore {
     }
 
     pub(super) fn index(&self) -> &dyn Index {
-        &*self.index
+        &self.index
     }
 
     pub(super) fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
-    /// From now on nothing is written: the log holds something that the index does not know.
-    pub(super) fn break_off(&self) {
-        self.is_broken.store(true, Ordering::Release);
+    fn agreement(&self) -> MutexGuard<'_, Agreement> {
+        self.agreement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nothing can be written until a restart.
+    /// Until this is mended nothing is written: from there on the log holds something that the
+    /// index does not know.
+    pub(super) fn break_off(&self, segment: u32, offset: u64) {
+        let mut agreement = self.agreement();
+        if let Agreement::Whole = *agreement {
+            *agreement = Agreement::Missed(segment, offset);
+        }
+    }
+
+    /// Log and index are one again.
+    pub(super) fn made_whole(&self) {
+        let mut agreement = self.agreement();
+        if let Agreement::Missed(..) = *agreement {
+            *agreement = Agreement::Whole;
+        }
+    }
+
+    /// Whether nothing can be written until the store is mended or, once it is closed, at all.
     pub(crate) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Acquire)
+        !matches!(*self.agreement(), Agreement::Whole)
+    }
+
+    /// From which segment and offset on nobody was told of what the log holds; none where nothing
+    /// is to be mended, or can be.
+    pub(super) fn untold_from(&self) -> Option<(u32, u64)> {
+        let agreement = *self.agreement();
+        match agreement {
+            Agreement::Missed(segment, offset) => Some((segment, offset)),
+            Agreement::Whole if self.index.has_failed() => self.log().map(SegmentLog::end),
+            Agreement::Whole | Agreement::Closed => None,
+        }
     }
 
     /// Whether there is room for more than deletions.

@@ -89,6 +89,7 @@ impl Index for FjallIndex {
 fn failed(error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Io(error) => StoreError::of_write(error),
+        fjall::Error::Poisoned => std::io::Error::other("an earlier write failed").into(),
         // Its text may quote rows; the kind of failure is enough to act on.
         other => StoreError::Index(kind_of(&other).to_owned()),
     }
@@ -97,7 +98,6 @@ fn failed(error: fjall::Error) -> StoreError {
 fn kind_of(error: &fjall::Error) -> &'static str {
     match error {
         fjall::Error::Locked => "it is in use",
-        fjall::Error::Poisoned => "an earlier write failed",
         _ => "the engine reported a damaged or unreadable file",
     }
 }

@@ -150,8 +150,17 @@ impl SegmentLog {
             file.set_len(end)?;
             file.sync_all()?;
         }
-        tail.end = end;
+        // Where a sync had failed nothing more goes into that segment.
+        if tail.end != u64::MAX {
+            tail.end = end;
+        }
         Ok(())
+    }
+
+    /// The segment that is written to, and the offset of what is written next.
+    pub fn end(&self) -> (u32, u64) {
+        let tail = self.tail();
+        (tail.segment, tail.end)
     }
 
     /// Makes durable what was found in a segment. After a kill it may be in the kernel's memory
@@ -252,8 +261,7 @@ impl SegmentLog {
 
     /// Bytes that are free on its disk; none where the system does not tell.
     pub fn free_bytes(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.folder).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+        free_bytes(&self.folder)
     }
 
     /// Overwrites a whole segment with zeros, durably, and removes it.
@@ -514,6 +522,12 @@ fn open_segment(folder: &Path, segment: u32, is_new: bool) -> std::io::Result<Fi
         .create_new(is_new)
         .mode(0o600)
         .open(path_of(folder, segment))
+}
+
+/// Bytes that are free on the disk of a folder; none where the system does not tell.
+pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Makes names in a folder durable.

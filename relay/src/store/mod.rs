@@ -12,8 +12,8 @@
 //!   engine may lose its last batches, or everything.
 //!
 //! Above them: [`events`] opens both and reads, [`transaction`] writes, [`query`] answers
-//! filters, [`compaction`] gives space back. [`recovery`] opens a store on disk, [`damage`] is what is
-//! known to be lost of it. [`contract`] is the suite that every index passes.
+//! filters, [`compaction`] gives space back. [`recovery`] opens a store on disk, [`mending`] an index that
+//! has failed in a running relay, both by [`replay`]; [`damage`] is what is known to be lost. [`contract`] is the suite that every index passes.
 
 pub mod bodies;
 pub mod compaction;
@@ -26,9 +26,12 @@ mod folder;
 pub mod keys;
 pub mod log;
 pub mod memory;
+mod mending;
 pub mod query;
 pub mod record;
 pub mod recovery;
+mod reopenable;
+mod replay;
 mod rows;
 pub mod runs;
 pub mod sled;
@@ -100,7 +103,7 @@ pub enum StoreError {
     /// The file system failed.
     #[error("the disk failed: {0}")]
     Io(#[from] std::io::Error),
-    /// The index engine failed. The log is whole; a restart replays what the index missed.
+    /// The index engine failed. The log is whole; what the index missed is replayed from it.
     #[error("the index failed: {0}")]
     Index(String),
 }

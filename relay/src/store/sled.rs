@@ -89,7 +89,7 @@ impl SledIndex {
     fn note_damage(&self, error: &StoreError) {
         let is_damage = matches!(error, StoreError::Index(_));
         if is_damage && !self.is_disowned.swap(true, Ordering::AcqRel) {
-            tracing::error!(%error, "the index is damaged; restart the relay to build it anew");
+            tracing::error!(%error, "the index is damaged");
             // Not while a compaction names another. Where even this fails, the next start finds
             // the same damage again.
             let _writing = self.next();

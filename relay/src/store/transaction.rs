@@ -99,6 +99,10 @@ impl Writer {
         self.seq
     }
 
+    pub(super) fn go_on_from(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
     /// From the next transaction on these rules hold, and events that the roster bans are kept
     /// away, whenever their verdict was made.
     pub fn follow(&mut self, rules: Rules, roster: Arc<Roster>) {
@@ -110,7 +114,7 @@ impl Writer {
     pub fn begin(&mut self, now: u64) -> Result<Transaction<'_>, StoreError> {
         let store = &*self.store;
         if store.is_broken() {
-            return Err(StoreError::Index("it missed an earlier batch".to_owned()));
+            return Err(store.why_broken());
         }
         Ok(Transaction {
             staged: store.bodies().stage()?,
@@ -545,7 +549,7 @@ impl Transaction<'_> {
     }
 
     /// Makes everything durable. After an error nothing of it counts, except where the index
-    /// failed behind a synced log: the next start replays that.
+    /// failed behind a synced log: then [`Writer::mend`] or the next start replays it.
     pub fn commit(self) -> Result<(), StoreError> {
         if self.staged.is_empty() && self.rows.is_empty() {
             return Ok(());
@@ -553,9 +557,10 @@ impl Transaction<'_> {
         let bodies = self.store.bodies();
         bodies.write(&self.staged)?;
         // The log now knows more than the index. If the rest fails, no later batch may move the
-        // index past this one: the next start has to replay it.
-        let store = self.store;
-        self.apply().inspect_err(|_| store.break_off())
+        // index past this one: it has to be replayed first.
+        let (store, segment, start) = (self.store, self.staged.segment(), self.staged.start());
+        self.apply()
+            .inspect_err(|_| store.break_off(segment, start))
     }
 
     fn apply(mut self) -> Result<(), StoreError> {

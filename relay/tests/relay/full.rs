@@ -12,7 +12,12 @@ use crate::support::{ids, now, person};
 
 /// An event that takes many rows.
 fn note(number: u32) -> Event {
-    let values: Vec<String> = (0..40).map(|n| format!("{number}-{n}")).collect();
+    note_of(number, 40)
+}
+
+/// The same with so many tags.
+pub fn note_of(number: u32, tags: u32) -> Event {
+    let values: Vec<String> = (0..tags).map(|n| format!("{number}-{n}")).collect();
     let tags: Vec<[&str; 2]> = values.iter().map(|value| ["t", value.as_str()]).collect();
     let tags: Vec<&[&str]> = tags.iter().map(<[&str; 2]>::as_slice).collect();
     person(1).sign(1, now(), &tags, &"n".repeat(600))

@@ -33,6 +33,7 @@ mod limits;
 mod management;
 mod members;
 mod memory;
+mod mending;
 mod nips;
 mod operator;
 mod page;

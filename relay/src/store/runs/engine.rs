@@ -309,7 +309,7 @@ impl Shared {
             _ => false,
         };
         if is_damage && !self.is_disowned.swap(true, Ordering::AcqRel) {
-            tracing::error!(%error, "the index is damaged; restart the relay to build it anew");
+            tracing::error!(%error, "the index is damaged");
             let _one_at_a_time = self.list.lock().unwrap_or_else(PoisonError::into_inner);
             list::disown(&self.folder);
         }

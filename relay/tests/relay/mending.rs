@@ -1,0 +1,157 @@
+//! An index that fails while the relay runs, and what the relay makes of it by itself.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use sotto_relay::Relay;
+use sotto_relay::config::IndexEngine;
+use wire::{Event, EventId, RelayFrame};
+
+use crate::files;
+use crate::full::note_of;
+use crate::program::SmallDisk;
+use crate::support::{Client, ids, person, start, subscription};
+
+/// The index lies on a small disk of its own here, so that it is the index that meets the end.
+#[tokio::test]
+async fn r_full_6_an_index_that_failed_is_opened_again_once_there_is_room() {
+    // That of runs keeps in memory what it cannot write, and goes on by itself.
+    for engine in [IndexEngine::Fjall, IndexEngine::Sled] {
+        let Some(disk) = SmallDisk::new() else {
+            // Only root can make one.
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        files::open(&data, engine).store.close().unwrap();
+        std::fs::remove_dir_all(data.join("index")).unwrap();
+        let index = disk.0.path().join("index");
+        std::fs::create_dir(&index).unwrap();
+        std::os::unix::fs::symlink(&index, data.join("index")).unwrap();
+
+        let config = files::config(&data, engine);
+        let relay = start(config.clone()).await;
+        let mut client = Client::connect(&relay.url()).await;
+        let late = note_of(100_000, 400);
+        let live = live_until(&relay, late.id()).await;
+        let first = note_of(0, 400);
+        client.put(&first).await;
+        let (mut kept, mut refused) = (vec![first.id()], 0);
+        for number in 1..450 {
+            let note = note_of(number, 400);
+            match client.publish(&note).await {
+                (true, _) => kept.push(note.id()),
+                (false, text) => {
+                    assert!(text.contains("disk is full"), "{engine:?}: {text}");
+                    refused += 1;
+                }
+            }
+            if refused > 20 {
+                break;
+            }
+        }
+        assert!(refused > 20 && kept.len() > 20, "{engine:?}: {refused}");
+        // See R-FULL-4 for sled.
+        if engine != IndexEngine::Sled {
+            let found = all(&mut client).await;
+            assert!(kept.iter().all(|id| found.contains(id)), "{engine:?}");
+        }
+        disk.grow();
+        let mut tries = 0;
+        while let (false, text) = client.publish(&late).await {
+            tries += 1;
+            assert!(tries < 100, "{engine:?}: {text}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        kept.push(late.id());
+        let found = all(&mut client).await;
+        assert!(kept.iter().all(|id| found.contains(id)), "{engine:?}");
+        // What the index missed is here as well now, and nobody was told of it when it came.
+        let seen = live.await.unwrap();
+        let differ: Vec<_> = seen.symmetric_difference(&found).collect();
+        assert!(differ.is_empty(), "{engine:?}: {differ:?}");
+        client.put(&person(1).deletion(&first)).await;
+        relay.stop().await.unwrap();
+        let relay = start(config).await;
+        let mut client = Client::connect(&relay.url()).await;
+        let after = all(&mut client).await;
+        assert!(!after.contains(&first.id()), "{engine:?}");
+        assert_eq!(after.len(), found.len() - 1, "{engine:?}");
+        relay.stop().await.unwrap();
+    }
+}
+
+async fn all(client: &mut Client) -> BTreeSet<EventId> {
+    let filter = wire::Filter::default().with_kinds([1]);
+    let found = client.fetch(filter).await.unwrap();
+    ids(&found).into_iter().collect()
+}
+
+/// Every note that a subscriber of a relay sees until `last` comes.
+async fn live_until(relay: &Relay, last: EventId) -> tokio::task::JoinHandle<BTreeSet<EventId>> {
+    let mut client = Client::connect(&relay.url()).await;
+    let filter = wire::Filter::default().with_kinds([1]);
+    let stored = client.ask(&subscription("live"), &[filter]).await;
+    assert!(stored.unwrap().is_empty());
+    tokio::spawn(async move {
+        let mut seen = BTreeSet::new();
+        while !seen.contains(&last) {
+            if let RelayFrame::Event(_, event) = client.receive().await {
+                seen.insert(event.id());
+            }
+        }
+        seen
+    })
+}
+
+/// Changes every byte of every file.
+fn spoil(folder: &Path) {
+    for path in files::files(folder) {
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let other: Vec<u8> = bytes.iter().map(|byte| byte ^ 0x55).collect();
+        file.write_all_at(&other, 0).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r_crash_15_an_index_that_is_found_damaged_is_built_anew_while_the_relay_runs() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let notes: Vec<Event> = (0..300).map(|number| note_of(number, 40)).collect();
+        let mut opened = files::open(&data, engine);
+        files::write(&mut opened, &notes);
+        opened.store.compact_index().unwrap();
+        opened.store.close().unwrap();
+        drop(opened);
+        let wanted: BTreeSet<EventId> = ids(&notes).into_iter().collect();
+
+        let relay = start(files::config(&data, engine)).await;
+        let mut client = Client::connect(&relay.url()).await;
+        spoil(&data.join("index"));
+        let filter = || wire::Filter::default().with_kinds([1]);
+        let mut failed = 0;
+        loop {
+            match client.fetch(filter()).await {
+                Ok(found) if found.len() == notes.len() => break,
+                Ok(found) => panic!(
+                    "{engine:?}: {} events are missing after {failed}",
+                    300 - found.len()
+                ),
+                Err(text) => assert!(text.starts_with("error:"), "{engine:?}: {text}"),
+            }
+            failed += 1;
+            assert!(failed < 200, "{engine:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(failed > 0, "{engine:?}: nothing was damaged");
+        assert_eq!(all(&mut client).await, wanted, "{engine:?}");
+        client.put(&person(1).deletion(&notes[0])).await;
+        let again = client.publish(&notes[0]).await;
+        assert!(again.1.starts_with("blocked:"), "{engine:?}: {again:?}");
+        relay.stop().await.unwrap();
+    }
+}
