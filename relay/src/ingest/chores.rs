@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use wire::EventId;
 
 use crate::metrics::Metrics;
+use crate::store::compaction::Compacted;
 use crate::store::{StoreError, Writer};
 
 /// Slices of one sweep at most: then space is given back, whatever still expires.
@@ -69,9 +70,8 @@ impl Chore {
                         return Ok(false);
                     }
                 }
-                // One segment a round, so that events never wait long behind it.
-                writer.compact_one(now, false)?;
-                Ok(true)
+                // One segment a round, and what expires meanwhile goes before it.
+                Ok(writer.compact_some(now, false)? != Compacted::Slice)
             }
             What::Erase(ids, done) => {
                 let left = ids.get(*done..).unwrap_or_default();

@@ -5,25 +5,92 @@
 //! segment: a full disk or a kill may come between, and then a deletion must find all of it.
 
 use std::ops::ControlFlow;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::keys::{self, Hash, Place};
 use super::record::{self, Record};
 use super::{StoreError, Writer};
 
-/// Bytes copied per transaction.
-const CHUNK_BYTES: u64 = 1024 * 1024;
+/// Bytes of a segment that are looked at, or overwritten, at once: everybody's events wait for that.
+const SLICE_BYTES: u64 = 512 * 1024;
+
+/// How long it is waited for what a thread beside this one is doing, before looking again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How far the compaction of a segment has come.
+#[derive(Debug)]
+pub(super) enum Compaction {
+    /// What lies before this offset was moved.
+    Moving(u32, u64),
+    /// It is marked for wiping, and the index makes that durable: the mark must not outlive a crash
+    /// of which the index forgets the moves.
+    Marked(u32, JoinHandle<Result<(), StoreError>>),
+    /// What lies before this offset is zeros.
+    Wiping(u32, u64),
+}
+
+/// What a slice of compaction came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compacted {
+    /// There was nothing to do.
+    Nothing,
+    /// There is more to do.
+    Slice,
+    /// There is more to do, after what a thread beside this one is doing.
+    Waits,
+    /// A segment is gone, or found damaged and left.
+    Segment,
+}
 
 impl Writer {
-    /// Moves and wipes the first closed segment of which at least half is dead, or, with
-    /// `any_dead`, any part; whether there was one.
+    /// A slice of moving and wiping the first closed segment of which at least half is dead, or,
+    /// with `any_dead`, any part. After an error it begins again with what is left.
+    pub fn compact_some(&mut self, now: u64, any_dead: bool) -> Result<Compacted, StoreError> {
+        match self.compaction.take() {
+            None => self.pick(any_dead),
+            Some(Compaction::Moving(segment, from)) => self.move_some(segment, from, now),
+            Some(Compaction::Marked(segment, syncing)) if !syncing.is_finished() => {
+                self.compaction = Some(Compaction::Marked(segment, syncing));
+                Ok(Compacted::Waits)
+            }
+            Some(Compaction::Marked(segment, syncing)) => {
+                let failed = |_| StoreError::Index("its sync failed".to_owned());
+                syncing.join().map_err(failed).flatten()?;
+                self.compaction = Some(Compaction::Wiping(segment, 0));
+                Ok(Compacted::Slice)
+            }
+            Some(Compaction::Wiping(segment, from)) => self.wipe_some(segment, from),
+        }
+    }
+
+    /// Waits for the thread that it began, which uses the store.
+    fn end_compaction(&mut self) {
+        if let Some(Compaction::Marked(_, syncing)) = self.compaction.take() {
+            let _ = syncing.join();
+        }
+    }
+
+    /// The same for a whole segment; whether there was one. Blocks.
     pub fn compact_one(&mut self, now: u64, any_dead: bool) -> Result<bool, StoreError> {
+        loop {
+            match self.compact_some(now, any_dead)? {
+                Compacted::Nothing => return Ok(false),
+                Compacted::Segment => return Ok(true),
+                Compacted::Slice => {}
+                Compacted::Waits => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn pick(&mut self, any_dead: bool) -> Result<Compacted, StoreError> {
         let store = self.store().clone();
         let Some(log) = store.log() else {
-            return Ok(false);
+            return Ok(Compacted::Nothing);
         };
-        if self.has_unfinished_wipes()? {
-            self.finish_wipes()?;
-            return Ok(true);
+        if let Some(segment) = self.marked()? {
+            self.sync_mark(segment)?;
+            return Ok(Compacted::Slice);
         }
         for segment in log.numbers() {
             if segment == log.tail_segment() {
@@ -36,45 +103,83 @@ impl Writer {
             // What is lost of a damaged one stays as it is, for whoever can mend it.
             let is_lost = alive > 0 && store.damage.is_in(segment);
             if dead > 0 && !is_lost && (any_dead || dead.saturating_mul(2) >= len) {
-                self.move_segment(segment, now)?;
-                return Ok(true);
+                self.compaction = Some(Compaction::Moving(segment, 0));
+                return Ok(Compacted::Slice);
             }
         }
-        Ok(false)
+        Ok(Compacted::Nothing)
     }
 
-    fn move_segment(&mut self, segment: u32, now: u64) -> Result<(), StoreError> {
+    fn move_some(&mut self, segment: u32, from: u64, now: u64) -> Result<Compacted, StoreError> {
         let store = self.store().clone();
         let Some(log) = store.log() else {
-            return Ok(());
+            return Ok(Compacted::Nothing);
         };
         // Gathered first: the scan must not meet what is being written.
         let mut waiting: Vec<(Place, Record)> = Vec::new();
-        let mut bytes = 0_u64;
-        log.scan(segment, 0, |place, record| {
-            if is_carried_out(&record) {
+        let mut next = None;
+        log.scan_some(segment, from, |place, record| {
+            if !is_carried_out(&record) {
                 // Erasures were carried out and synced before the index knew of them.
-                return Ok(());
+                waiting.push((place, record));
             }
-            bytes = bytes.saturating_add(record::size(place.len));
-            waiting.push((place, record));
-            if bytes < CHUNK_BYTES {
-                return Ok(());
-            }
-            bytes = 0;
-            self.move_records(&std::mem::take(&mut waiting), now)
+            let end = place.offset.saturating_add(record::size(place.len));
+            Ok(match end.saturating_sub(from) < SLICE_BYTES {
+                true => ControlFlow::Continue(()),
+                false => {
+                    next = Some(end);
+                    ControlFlow::Break(())
+                }
+            })
         })?;
         self.move_records(&waiting, now)?;
+        if let Some(next) = next {
+            self.compaction = Some(Compaction::Moving(segment, next));
+            return Ok(Compacted::Slice);
+        }
         let row = store.index().get(&keys::segment(segment))?;
         if keys::decode_pair(row.as_deref())?.1 > 0 {
             // Something that the index names was not found in it: it is damaged, and not wiped.
             store.damage.note_unreadable(segment);
-            return Ok(());
+            return Ok(Compacted::Segment);
         }
         let mut transaction = self.begin(now)?;
         transaction.mark_wiped(segment);
         transaction.commit()?;
-        self.finish_wipes()
+        self.sync_mark(segment)?;
+        Ok(Compacted::Slice)
+    }
+
+    fn sync_mark(&mut self, segment: u32) -> Result<(), StoreError> {
+        let store = self.store().clone();
+        let syncing = thread::Builder::new()
+            .name("sync".to_owned())
+            .spawn(move || store.index().sync())?;
+        self.compaction = Some(Compaction::Marked(segment, syncing));
+        Ok(())
+    }
+
+    fn wipe_some(&mut self, segment: u32, from: u64) -> Result<Compacted, StoreError> {
+        let next = self.wipe_slice(segment, from)?;
+        self.compaction = next.map(|next| Compaction::Wiping(segment, next));
+        Ok(match next {
+            Some(_) => Compacted::Slice,
+            None => Compacted::Segment,
+        })
+    }
+
+    /// Where to go on; nothing once the segment is gone.
+    fn wipe_slice(&self, segment: u32, from: u64) -> Result<Option<u64>, StoreError> {
+        let Some(log) = self.store().log() else {
+            return Ok(None);
+        };
+        let next = log.wipe_some(segment, from, SLICE_BYTES)?;
+        if next.is_none() {
+            let rows = [keys::wipe(segment), keys::segment(segment)];
+            let index = self.store().index();
+            index.apply(rows.map(|row| (row, None)).to_vec())?;
+        }
+        Ok(next)
     }
 
     fn move_records(&mut self, records: &[(Place, Record)], now: u64) -> Result<(), StoreError> {
@@ -95,35 +200,40 @@ impl Writer {
         transaction.commit()
     }
 
-    /// Whether a segment is marked for wiping: where that failed, it is tried again.
-    fn has_unfinished_wipes(&self) -> Result<bool, StoreError> {
-        let mut is_any = false;
-        let mut visit = |_: &[u8], _: &[u8]| {
-            is_any = true;
+    /// A segment that is marked for wiping: where that failed, it is tried again.
+    fn marked(&self) -> Result<Option<u32>, StoreError> {
+        let mut marked = None;
+        let mut visit = |key: &[u8], _: &[u8]| {
+            marked = Some(key.get(1..).unwrap_or_default().to_vec());
             ControlFlow::Break(())
         };
         let index = self.store().index();
         index.scan(b"W", &keys::end_of(b"W"), &mut visit)?;
-        Ok(is_any)
+        let Some(number) = marked else {
+            return Ok(None);
+        };
+        Ok(Some(u32::from_be_bytes(keys::take(
+            &mut number.as_slice(),
+        )?)))
     }
 
-    /// Wipes and removes every segment that is marked for it.
-    pub(super) fn finish_wipes(&mut self) -> Result<(), StoreError> {
+    /// Wipes and removes every segment that is marked for it, and those that a wipe had reached
+    /// before the log was opened.
+    pub(super) fn finish_wipes(&self) -> Result<(), StoreError> {
         let store = self.store().clone();
         let Some(log) = store.log() else {
             return Ok(());
         };
         for segment in log.numbers() {
-            let mark = keys::wipe(segment);
             let row = store.index().get(&keys::segment(segment))?;
             let (_, alive) = keys::decode_pair(row.as_deref())?;
             let is_back = log.is_half_wiped(segment) && alive == 0;
-            if is_back || store.index().get(&mark)?.is_some() {
-                // The mark must not outlive a crash of which the index forgets the moves.
+            if is_back || store.index().get(&keys::wipe(segment))?.is_some() {
                 store.index().sync()?;
-                log.wipe(segment)?;
-                let row = keys::segment(segment);
-                store.index().apply(vec![(mark, None), (row, None)])?;
+                let mut from = Some(0);
+                while let Some(at) = from {
+                    from = self.wipe_slice(segment, at)?;
+                }
             }
         }
         Ok(())
@@ -143,6 +253,12 @@ impl Writer {
         }
         self.store().index().compact()?;
         Ok(count)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end_compaction();
     }
 }
 

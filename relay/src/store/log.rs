@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,7 +26,7 @@ pub const MAGIC: [u8; ALIGN] = *b"sotto/log/2\0\0\0\0\n";
 pub(super) const CHECK: &str = "secret.check";
 /// Where the first record of a segment begins.
 pub const FIRST: u64 = ALIGN as u64;
-/// Bytes read at a time while scanning, and written at a time while wiping.
+/// Bytes read at a time while scanning.
 const WINDOW: usize = 1 << 20;
 
 /// The log of one store.
@@ -213,6 +214,18 @@ impl SegmentLog {
         from: u64,
         mut visit: impl FnMut(Place, Record) -> Result<(), StoreError>,
     ) -> Result<Scanned, StoreError> {
+        self.scan_some(segment, from, |place, record| {
+            visit(place, record).map(ControlFlow::Continue)
+        })
+    }
+
+    /// The same until `visit` breaks.
+    pub fn scan_some(
+        &self,
+        segment: u32,
+        from: u64,
+        mut visit: impl FnMut(Place, Record) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<Scanned, StoreError> {
         let Some(file) = self.file(segment) else {
             return Ok(Scanned::default());
         };
@@ -249,9 +262,12 @@ impl SegmentLog {
                         offset,
                         len,
                     };
-                    visit(place, record)?;
+                    let flow = visit(place, record)?;
                     offset = offset.saturating_add(record::size(len));
                     scanned.end = offset;
+                    if flow.is_break() {
+                        break;
+                    }
                 }
                 None => offset = offset.saturating_add(FIRST),
             }
@@ -264,29 +280,29 @@ impl SegmentLog {
         free_bytes(&self.folder)
     }
 
-    /// Overwrites a whole segment with zeros, durably, and removes it.
-    pub fn wipe(&self, segment: u32) -> Result<(), StoreError> {
+    /// Overwrites so much of a segment with zeros, durably, from an offset on; where to go on, or
+    /// nothing once it has come to the end and the file is removed.
+    pub fn wipe_some(&self, segment: u32, from: u64, most: u64) -> Result<Option<u64>, StoreError> {
         let Some(file) = self.file(segment) else {
-            return Ok(());
+            return Ok(None);
         };
         let len = file.metadata()?.len();
-        let zeros = vec![0; WINDOW];
-        let mut offset = 0;
-        while offset < len {
-            let count = usize::try_from(len - offset).unwrap_or(WINDOW).min(WINDOW);
-            let part = zeros.get(..count).unwrap_or_default();
-            file.write_all_at(part, offset)
-                .map_err(StoreError::of_write)?;
-            offset = offset.saturating_add(part.len() as u64);
-        }
+        let count = len.saturating_sub(from).min(most);
+        let zeros = vec![0; usize::try_from(count).unwrap_or(0)];
+        file.write_all_at(&zeros, from)
+            .map_err(StoreError::of_write)?;
         file.sync_data()?;
+        let next = from.saturating_add(count);
+        if next < len {
+            return Ok(Some(next));
+        }
         std::fs::remove_file(path_of(&self.folder, segment))?;
         sync_folder(&self.folder)?;
         self.segments
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&segment);
-        Ok(())
+        Ok(None)
     }
 
     /// Closes the tail and begins segment `number`.

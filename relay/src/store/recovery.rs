@@ -64,7 +64,7 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
         replay::bring_up(&home, &log, &hasher, &damage, None, &mut warnings)?;
     let store = EventStore::on_disk(log, index, home, hasher, damage, lock);
     let store = Arc::new(store);
-    let mut writer = Writer::new(store.clone(), rules, seq);
+    let writer = Writer::new(store.clone(), rules, seq);
     writer.finish_wipes()?;
     Ok(Opened {
         store,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use wire::{Event, EventId, PublicKey, VerifiedEvent, kinds};
 
 use super::bodies::Staged;
+use super::compaction::Compaction;
 use super::keys::{self, Entry, Hash, Place};
 use super::record::Record;
 use super::rows::{self, Hashes, Rows};
@@ -42,6 +43,8 @@ pub struct Writer {
     vanishing: Vanishing,
     /// Deletions that are being carried out and took wraps away already.
     of_wraps: BTreeSet<Hash>,
+    /// How far the compaction has come that is being carried out.
+    pub(super) compaction: Option<Compaction>,
 }
 
 /// For each request the two ranges of rows that are left, of wraps and of what its author wrote.
@@ -79,6 +82,7 @@ impl Writer {
             checks_duplicates: false,
             vanishing: BTreeMap::new(),
             of_wraps: BTreeSet::new(),
+            compaction: None,
         }
     }
 

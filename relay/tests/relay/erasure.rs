@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use sotto_relay::config::IndexEngine;
+use sotto_relay::store::compaction::Compacted;
 use sotto_relay::store::keys::Hasher;
 use wire::Event;
 
@@ -182,6 +183,74 @@ fn r_gone_4_a_segment_that_is_mostly_dead_is_moved_wiped_and_removed() {
                 .iter()
                 .all(|answer| answer.message.starts_with("blocked:"))
         );
+    }
+}
+
+/// Between two slices anything may come: also the deletion of what was moved, and of what was not.
+#[test]
+fn r_fair_9_space_is_given_back_slice_by_slice() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let options = sotto_relay::store::recovery::DiskOptions {
+            segment_bytes: 4_000_000,
+            ..files::options(folder.path(), engine)
+        };
+        let open = || sotto_relay::store::recovery::open(&options, Default::default()).unwrap();
+        let content = |n: usize| format!("<{n:08}>").repeat(3_000);
+        let notes: Vec<Event> = (0..160).map(|n| person(1).note(&content(n))).collect();
+        let mut opened = open();
+        for batch in notes.chunks(8) {
+            files::write(&mut opened, batch);
+        }
+        let assert_gone = |number: usize| {
+            let left = holding(folder.path(), format!("<{number:08}>").as_bytes());
+            assert!(left.is_empty(), "{engine:?}: {left:?}");
+        };
+        let mut deleted = 0;
+        let delete = |opened: &mut sotto_relay::store::Opened, number: usize| {
+            let answers = files::write(opened, &[person(1).deletion(&notes[number])]);
+            assert!(answers[0].accepted, "{engine:?}: {answers:?}");
+            assert_gone(number);
+        };
+        // Of what lies in the first segment every second.
+        for number in (0..120).step_by(2) {
+            delete(&mut opened, number);
+            deleted += 1;
+        }
+        let first = folder.path().join("log/00000001.seg");
+        assert!(first.exists());
+        let mut slices = 0;
+        let mut waits = 0;
+        loop {
+            match opened.writer.compact_some(now(), true).unwrap() {
+                Compacted::Slice => slices += 1,
+                Compacted::Waits => waits += 1,
+                Compacted::Segment => break,
+                Compacted::Nothing => panic!("{engine:?}: there was nothing to do"),
+            }
+            if slices == 4 && deleted == 60 {
+                // The first has been moved by now, and the last has not.
+                for number in [1, 119] {
+                    delete(&mut opened, number);
+                    deleted += 1;
+                }
+            }
+            assert!(waits < 10_000);
+            std::thread::sleep(std::time::Duration::from_millis(u64::from(waits > 0)));
+        }
+        // It takes as many to move it as to wipe it.
+        assert!(slices > 12 && deleted == 62, "{engine:?}: {slices}");
+        assert!(!first.exists(), "{engine:?}");
+        let check = |opened: &sotto_relay::store::Opened| {
+            let found = files::find(opened, wire::Filter::default().with_kinds([1]), &[]);
+            assert_eq!(found.len(), notes.len() - deleted, "{engine:?}");
+        };
+        check(&opened);
+        opened.store.close().unwrap();
+        drop(opened);
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        check(&open());
+        [1, 2, 119].into_iter().for_each(assert_gone);
     }
 }
 

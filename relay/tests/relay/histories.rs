@@ -110,6 +110,9 @@ impl Kept {
             Step::CompactLog => {
                 self.opened().writer.compact_one(now, false).unwrap();
             }
+            Step::CompactSome => {
+                self.opened().writer.compact_some(now, false).unwrap();
+            }
             Step::CompactIndex => self.opened().store.compact_index().unwrap(),
             Step::Reopen => {
                 self.opened().store.close().unwrap();

@@ -327,6 +327,8 @@ pub enum Step {
     Sweep,
     /// A segment that is half dead is moved and removed.
     CompactLog,
+    /// A slice of it, between other steps.
+    CompactSome,
     /// The index is rewritten.
     CompactIndex,
     /// Closed and opened again.
@@ -345,6 +347,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         3 => prop_oneof![3 => 1_u64..12, 1 => 30_u64..60].prop_map(Step::Wait),
         2 => Just(Step::Sweep),
         2 => Just(Step::CompactLog),
+        3 => Just(Step::CompactSome),
         1 => Just(Step::CompactIndex),
         1 => Just(Step::Reopen),
         1 => Just(Step::Crash),
