@@ -52,8 +52,14 @@ impl Count {
         let mut count = 0_usize;
         for (earlier, filter) in unlimited(&self.filters) {
             let mut reading = history.read(filter, &self.auth, u64::MAX);
-            while let Some(events) = reading.page(|events| events).await? {
-                count = count.saturating_add(first_found(&events, earlier));
+            let earlier: Arc<[Filter]> = earlier.into();
+            // Where they were read, and at the same expense: to look at them again takes longer.
+            let found = || {
+                let earlier = earlier.clone();
+                move |events: Vec<Stored>| first_found(&events, &earlier)
+            };
+            while let Some(found) = reading.page(found()).await? {
+                count = count.saturating_add(found);
                 if count > most {
                     return Ok(count);
                 }
