@@ -174,7 +174,7 @@ impl Ingest {
         let (to, store, clock) = (live.clone(), writer.store().clone(), settings.clock());
         let counted = metrics.clone();
         let body = move || {
-            lanes::step_behind();
+            lanes::step_between();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 to.serve_crowds(&store, &clock, &counted);
             }));

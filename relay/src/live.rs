@@ -4,7 +4,7 @@
 //! a crowd is left to a thread of its own: how many stand in the way of an event there is up to
 //! strangers, and the writer, on whom everybody waits, would stand still for them. That thread
 //! serves a few of a crowd, then a few of the next sender's, so nobody's events wait behind all
-//! that somebody else has sent. It waits behind everything else that the relay does.
+//! that somebody else has sent. It steps back behind the sockets, as the writer does.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,9 +118,20 @@ impl Live {
             } = &mut crowd;
             let last = match is_wanted {
                 true => {
-                    let mut send = send(event, metrics);
+                    let mut few = Vec::new();
+                    let mut note = |_, outbox: &Arc<Outbox>, subscription: &SubscriptionId| {
+                        few.push((outbox.clone(), subscription.clone()));
+                    };
                     let fanout = self.fanout();
-                    fanout.deliver_some(event, *seq, audience, clock.now(), last, &mut send)
+                    let last =
+                        fanout.deliver_some(event, *seq, audience, clock.now(), last, &mut note);
+                    // Whoever subscribes waits for this lock, and this thread for others: it is held
+                    // for no longer than it takes to see who is meant.
+                    drop(fanout);
+                    for (outbox, subscription) in few {
+                        send(event, metrics)(0, &outbox, &subscription);
+                    }
+                    last
                 }
                 false => None,
             };
