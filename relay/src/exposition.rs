@@ -107,8 +107,8 @@ fn text(shared: &Shared) -> Result<String, StoreError> {
     );
     text.gauge(
         "store_writable",
-        "1 while events can be stored; 0 after a failure that takes a restart.",
-        u64::from(!store.is_broken()),
+        "1 while events can be stored; 0 after the index or a disk failed, until that is mended.",
+        u64::from(store.is_whole()),
     );
     text.gauge(
         "store_has_room",
@@ -133,7 +133,8 @@ fn text(shared: &Shared) -> Result<String, StoreError> {
             1_000_000,
         );
     }
-    if let Some(sizes) = store.sizes()? {
+    // Not known where the index has failed, which is when the rest is wanted most.
+    if let Ok(Some(sizes)) = store.sizes() {
         text.gauge("log_segments", "Segments of the log.", sizes.segments);
         text.gauge(
             "log_events_bytes",

@@ -8,7 +8,7 @@
 //! names: each `#p` value, else each author, else each kind, else "everything". A new event looks
 //! under its own `p` tags, author and kind. How many filters stand there is up to those who opened
 //! them, so it can be told beforehand ([`Fanout::is_crowd`]) and served a few at a time
-//! ([`Fanout::deliver_some`]).
+//! ([`Fanout::find_some`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -52,6 +52,15 @@ struct Subscription {
     filters: Box<[Filter]>,
     /// What was committed up to here comes from history.
     seen: u64,
+}
+
+/// Some of those who asked for an event.
+#[derive(Debug)]
+pub struct Few {
+    /// Their subscriptions.
+    pub found: Vec<Key>,
+    /// Where to go on; none where these were the last.
+    pub last: Option<Key>,
 }
 
 /// Who may have asked for an event.
@@ -183,17 +192,17 @@ impl<S> Fanout<S> {
     }
 
     /// Opens a subscription, in place of one with the same id (NIP-01), to what is committed
-    /// after the sequence number `seen`.
+    /// after the sequence number `seen`. None where the client is not here.
     pub fn subscribe(
         &mut self,
         client: ClientId,
         id: SubscriptionId,
         filters: Box<[Filter]>,
         seen: u64,
-    ) {
+    ) -> Option<Key> {
         self.unsubscribe(client, &id);
         if !self.clients.contains_key(&client) {
-            return;
+            return None;
         }
         self.last_number += 1;
         let number = self.last_number;
@@ -209,6 +218,7 @@ impl<S> Fanout<S> {
                 seen,
             });
         }
+        Some((client, number))
     }
 
     /// Ends a subscription; whether it was open.
@@ -222,6 +232,14 @@ impl<S> Fanout<S> {
         let ended = entry.subscriptions.swap_remove(at);
         self.unfile(client, &ended);
         true
+    }
+
+    /// Ends just this one, if it is still open.
+    pub fn end(&mut self, key: Key) {
+        if let Some((_, id)) = self.open(key) {
+            let id = id.clone();
+            self.unsubscribe(key.0, &id);
+        }
     }
 
     fn unfile(&mut self, client: ClientId, ended: &Subscription) {
@@ -287,26 +305,40 @@ impl<S> Fanout<S> {
     ) {
         let mut last = None;
         loop {
-            last = self.deliver_some(event, seq, audience, now, last, &mut send);
+            let some = self.find_some(event, seq, audience, now, last);
+            for key in some.found {
+                if let Some((sink, id)) = self.open(key) {
+                    send(key.0, sink, id);
+                }
+            }
+            last = some.last;
             if last.is_none() {
                 return;
             }
         }
     }
 
-    /// The same for a few of the audience, those that come after `last`; the last of them, where
-    /// more may follow.
-    pub fn deliver_some(
+    /// The subscription, and where its events go, while it is open.
+    pub fn open(&self, (client, number): Key) -> Option<(&S, &SubscriptionId)> {
+        let entry = self.clients.get(&client)?;
+        let mut all = entry.subscriptions.iter();
+        let open = all.find(|open| open.number == number)?;
+        Some((&entry.sink, &open.id))
+    }
+
+    /// Which subscriptions asked for the event, committed under `seq`, and have holders who may read
+    /// it, among a few of the audience: those that come after `last`.
+    pub fn find_some(
         &self,
         event: &Event,
         seq: u64,
         audience: &Audience,
         now: u64,
         last: Option<Key>,
-        send: &mut impl FnMut(ClientId, &S, &SubscriptionId),
-    ) -> Option<Key> {
+    ) -> Few {
+        let mut found = Vec::new();
         if policy::is_expired(event, now) {
-            return None;
+            return Few { found, last: None };
         }
         let filed = audience.places.iter().filter_map(|at| self.filed.get(at));
         let mut few: Vec<Key> = filed
@@ -325,14 +357,15 @@ impl<S> Fanout<S> {
             for open in &entry.subscriptions {
                 let is_tried = (*number == ALL || *number == open.number) && open.seen < seq;
                 if is_tried && open.filters.iter().any(|filter| filter.matches(event)) {
-                    send(*client, &entry.sink, &open.id);
+                    found.push((*client, open.number));
                 }
             }
         }
-        match few.len() {
+        let last = match few.len() {
             FEW => few.pop(),
             _ => None,
-        }
+        };
+        Few { found, last }
     }
 }
 
@@ -495,10 +528,10 @@ mod tests {
         let (mut last, mut pages, mut served) = (None, 0, Vec::new());
         loop {
             let before = served.len();
-            let mut send = |client: ClientId, (): &(), id: &SubscriptionId| {
-                served.push((client, id.clone()));
-            };
-            last = fanout.deliver_some(&note, 1, &audience, 0, last, &mut send);
+            let few = fanout.find_some(&note, 1, &audience, 0, last);
+            last = few.last;
+            let found = few.found.into_iter();
+            served.extend(found.map(|key| (key.0, fanout.open(key).unwrap().1.clone())));
             pages += 1;
             assert!(served.len() - before <= FEW);
             if last.is_none() {

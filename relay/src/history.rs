@@ -72,9 +72,15 @@ impl History {
         Self { errand, ..self }
     }
 
-    /// Sends what is stored, then EOSE; or CLOSED where the store fails. It ends early when the
-    /// other end of `stop` is dropped: the subscription was closed, or the connection.
-    pub async fn send(self, request: Request, stop: oneshot::Receiver<Infallible>) {
+    /// Sends what is stored, then EOSE; or, where the store fails, CLOSED, after `end` has ended the
+    /// subscription. It ends early when the other end of `stop` is dropped: the subscription was
+    /// closed, or the connection.
+    pub async fn send(
+        self,
+        request: Request,
+        stop: oneshot::Receiver<Infallible>,
+        end: impl FnOnce() + Send,
+    ) {
         let outbox = request.outbox.clone();
         let id = request.id.clone();
         let finished = tokio::select! {
@@ -85,6 +91,7 @@ impl History {
             Ok(complete) => outbox.push(RelayFrame::eose(&id, complete)),
             Err(error) => {
                 tracing::error!(%error, "a query failed");
+                end();
                 let text = OkMessage::new(Reason::Error, error.for_client()).text;
                 outbox.push(RelayFrame::closed(&id, &text));
             }

@@ -377,7 +377,7 @@ fn write(
             writer.follow(latest.config.rules.clone(), latest.roster.clone());
             in_force = latest;
         }
-        mending.step(&mut writer, live, metrics, clock.now());
+        mending.step(&mut writer, live, metrics, &clock);
         let first = commit(&mut writer, live, metrics, batch, FIRST_SLICE, clock.now());
         if let Some(next) = again.take() {
             // Paid as events are: whoever has much taken away is not modest.

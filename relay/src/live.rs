@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use wire::{Event, RelayFrame, SubscriptionId, VerifiedEvent};
 
@@ -21,6 +22,9 @@ use crate::store::EventStore;
 
 /// The sequence number of what is not stored.
 const NOT_STORED: u64 = u64::MAX;
+
+/// How long it is waited before asking again whether an event is stored.
+const UNKNOWN: Duration = Duration::from_millis(100);
 
 /// Who is connected, what they asked for, and how far live delivery has come. Both change under
 /// one lock, so that each event reaches a new subscription either live or from history.
@@ -89,11 +93,11 @@ impl Live {
 
     /// Passes on what was committed without anybody being told, to crowds as well: it happens
     /// where the store was mended, and nobody can make it happen.
-    pub fn catch_up(&self, events: &[(Event, u64)], now: u64, metrics: &Metrics) {
-        let fanout = self.fanout();
+    pub fn catch_up(&self, events: &[(Event, u64)], clock: &Clock, metrics: &Metrics) {
         for (event, seq) in events {
+            let fanout = self.fanout();
             let audience = fanout.audience(event);
-            fanout.deliver(event, *seq, &audience, now, send(event, metrics));
+            fanout.deliver(event, *seq, &audience, clock.now(), send(event, metrics));
             self.delivered.store(*seq, Ordering::Release);
         }
     }
@@ -106,36 +110,53 @@ impl Live {
     /// Passes on what was left, until [`Live::close`]. What has expired or was taken away meanwhile
     /// is not passed on, nor what its sender was cut off for holding.
     pub fn serve_crowds(&self, store: &EventStore, clock: &Clock, metrics: &Metrics) {
-        while let Some((mut crowd, last)) = self.crowds.next() {
+        while let Some((crowd, last)) = self.crowds.next() {
             let is_wanted = !crowd.permits.held.is_cut_off()
-                && (crowd.seq == NOT_STORED
-                    || store.contains(&crowd.event.id()).unwrap_or_default());
-            let Crowd {
-                event,
-                seq,
-                audience,
-                ..
-            } = &mut crowd;
+                && (crowd.seq == NOT_STORED || self.is_stored(store, &crowd.event));
             let last = match is_wanted {
-                true => {
-                    let mut few = Vec::new();
-                    let mut note = |_, outbox: &Arc<Outbox>, subscription: &SubscriptionId| {
-                        few.push((outbox.clone(), subscription.clone()));
-                    };
-                    let fanout = self.fanout();
-                    let last =
-                        fanout.deliver_some(event, *seq, audience, clock.now(), last, &mut note);
-                    // Whoever subscribes waits for this lock, and this thread for others: it is held
-                    // for no longer than it takes to see who is meant.
-                    drop(fanout);
-                    for (outbox, subscription) in few {
-                        send(event, metrics)(0, &outbox, &subscription);
-                    }
-                    last
-                }
+                true => self.serve_some(&crowd, clock, metrics, last),
                 false => None,
             };
             self.crowds.done(crowd, last);
+        }
+    }
+
+    /// Serves a few of a crowd; where to go on. Whoever subscribes waits for the lock, and this
+    /// thread for others: it is held for one of them at a time.
+    fn serve_some(
+        &self,
+        crowd: &Crowd,
+        clock: &Clock,
+        metrics: &Metrics,
+        last: Option<Key>,
+    ) -> Option<Key> {
+        let Crowd {
+            event,
+            seq,
+            audience,
+            ..
+        } = crowd;
+        let few = self
+            .fanout()
+            .find_some(event, *seq, audience, clock.now(), last);
+        for key in few.found {
+            let fanout = self.fanout();
+            // Only what is still open: nothing comes after CLOSED.
+            if let Some((outbox, subscription)) = fanout.open(key) {
+                send(event, metrics)(key.0, outbox, subscription);
+            }
+        }
+        few.last
+    }
+
+    /// Whether it was not taken away meanwhile. While the index is being mended nobody knows.
+    fn is_stored(&self, store: &EventStore, event: &VerifiedEvent) -> bool {
+        loop {
+            match store.contains(&event.id()) {
+                Ok(is_stored) => return is_stored,
+                Err(_) if self.crowds.state().is_closed => return false,
+                Err(_) => std::thread::sleep(UNKNOWN),
+            }
         }
     }
 

@@ -36,13 +36,14 @@ impl Connection {
         }
         let most = limits.subscriptions;
         let opened = self.shared.live.change(|fanout, delivered| {
-            let is_allowed = fanout.others(self.client, &id) < most;
-            if is_allowed {
-                fanout.subscribe(self.client, id.clone(), filters.clone().into(), delivered);
+            if fanout.others(self.client, &id) >= most {
+                return None;
             }
-            is_allowed.then_some(delivered)
+            let filters = filters.clone().into();
+            let key = fanout.subscribe(self.client, id.clone(), filters, delivered)?;
+            Some((key, delivered))
         });
-        let Some(up_to_seq) = opened else {
+        let Some((key, up_to_seq)) = opened else {
             let metrics = &self.shared.metrics;
             metrics.requests_refused.add("too_many_subscriptions");
             let text = OkMessage::new(Reason::RateLimited, "too many subscriptions").text;
@@ -69,7 +70,10 @@ impl Connection {
         let most = self.in_force.config.limits.events_per_filter;
         let history = self.shared.history.clone().at_most(most);
         let history = history.paid_by(self.reading.clone());
-        tokio::spawn(history.send(request, stopped));
+        let live = self.shared.live.clone();
+        // Nothing comes after CLOSED.
+        let end = move || live.change(|fanout, _| fanout.end(key));
+        tokio::spawn(history.send(request, stopped, end));
     }
 
     pub(super) fn count(&mut self, id: SubscriptionId, filters: Vec<Filter>) {

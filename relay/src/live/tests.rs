@@ -4,8 +4,11 @@ use tokio_util::sync::CancellationToken;
 use wire::{EventDraft, Filter, PublicKey, Signature, Tags};
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, IndexEngine};
 use crate::ledger::{Account, Ledger};
+use crate::policy::Rules;
+use crate::store::Opened;
+use crate::store::recovery::{self, DiskOptions};
 
 const CLIENTS: u64 = 100;
 
@@ -114,4 +117,49 @@ fn r_fair_6_what_was_taken_away_meanwhile_is_not_passed_on() {
         };
         assert!(frame.contains("fleeting"));
     }
+}
+
+/// Where its index is away, nobody knows whether it was taken away; that is no reason to drop it.
+#[test]
+fn r_crash_15_what_waits_for_a_crowd_is_passed_on_after_the_index_was_mended() {
+    let (live, outboxes) = crowded();
+    let account = account();
+    let folder = tempfile::tempdir().unwrap();
+    let options = DiskOptions {
+        folder: folder.path(),
+        index: IndexEngine::Runs,
+        segment_bytes: 1 << 20,
+        reserve_bytes: 0,
+    };
+    let Opened {
+        store, mut writer, ..
+    } = recovery::open(&options, Rules::default()).unwrap();
+    let note = note("for all");
+    let mut transaction = writer.begin(1).unwrap();
+    transaction.put(&note).unwrap();
+    transaction.commit().unwrap();
+    leave(&live, &note, 1, &outbox(), &account);
+    store.lose_index();
+    let served = || {
+        let taken = outboxes.iter().map(|outbox| outbox.take(usize::MAX));
+        taken
+            .flatten()
+            .map(|taken| taken.frames.len())
+            .sum::<usize>()
+    };
+    let before = std::thread::scope(|scope| {
+        let config = Config::in_memory();
+        let (live, store) = (&live, &store);
+        scope.spawn(move || live.serve_crowds(store, &config.clock, &Metrics::default()));
+        std::thread::sleep(2 * UNKNOWN);
+        let before = (served(), account.held() > 0);
+        writer.mend().unwrap();
+        while account.held() > 0 {
+            std::thread::yield_now();
+        }
+        live.close();
+        before
+    });
+    assert_eq!(before, (0, true));
+    assert_eq!(served(), outboxes.len());
 }

@@ -45,11 +45,21 @@ pub enum Compacted {
 
 impl Writer {
     /// A slice of moving and wiping the first closed segment of which at least half is dead, or,
-    /// with `any_dead`, any part. After an error it begins again with what is left.
+    /// with `any_dead`, any part. After an error it goes on where it was; a segment that its disk
+    /// does not give or take is left alone until the next start.
     pub fn compact_some(&mut self, now: u64, any_dead: bool) -> Result<Compacted, StoreError> {
         match self.compaction.take() {
             None => self.pick(any_dead),
-            Some(Compaction::Moving(segment, from)) => self.move_some(segment, from, now),
+            Some(Compaction::Moving(segment, from)) => {
+                let moved = self.move_some(segment, from, now);
+                match &moved {
+                    Err(StoreError::Io(_)) => drop(self.unmoved.insert(segment)),
+                    // Not from the beginning: what it copies there would be copied each time.
+                    Err(_) => self.compaction = Some(Compaction::Moving(segment, from)),
+                    Ok(_) => {}
+                }
+                moved
+            }
             Some(Compaction::Marked(segment, syncing)) if !syncing.is_finished() => {
                 self.compaction = Some(Compaction::Marked(segment, syncing));
                 Ok(Compacted::Waits)
@@ -93,7 +103,7 @@ impl Writer {
             return Ok(Compacted::Slice);
         }
         for segment in log.numbers() {
-            if segment == log.tail_segment() {
+            if segment == log.tail_segment() || self.unmoved.contains(&segment) {
                 continue;
             }
             let row = store.index().get(&keys::segment(segment))?;

@@ -197,8 +197,13 @@ impl EventStore {
     }
 
     /// Whether nothing can be written until the store is mended or, once it is closed, at all.
-    pub(crate) fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         !matches!(*self.agreement(), Agreement::Whole)
+    }
+
+    /// Whether what is sent can be stored, as far as is known.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.is_broken() && !self.index.has_failed()
     }
 
     /// From which segment and offset on nobody was told of what the log holds; none where nothing

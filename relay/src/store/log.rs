@@ -4,7 +4,7 @@
 //! follow records ([`super::record`]). The last segment is the tail; a segment is closed when it
 //! has reached its size. A record never spans two segments. [`CHECK`] lies beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -36,8 +36,8 @@ pub struct SegmentLog {
     segment_bytes: u64,
     reserve_bytes: u64,
     segments: RwLock<BTreeMap<u32, Arc<File>>>,
-    /// Segments that a wipe had reached when the log was opened.
-    half_wiped: Vec<u32>,
+    /// Segments that a wipe has reached.
+    half_wiped: RwLock<BTreeSet<u32>>,
     tail: Mutex<Tail>,
     /// How long each sync of the tail took.
     pub sync_times: Histogram,
@@ -83,13 +83,13 @@ impl SegmentLog {
         // build on them.
         sync_folder(folder)?;
         let last = segments.last_key_value().map(|(number, _)| *number);
-        let mut half_wiped = Vec::new();
+        let mut half_wiped = BTreeSet::new();
         for (number, file) in &segments {
             let mut magic = [0; ALIGN];
             let is_whole = file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC;
             if !is_whole && magic == [0; ALIGN] && Some(*number) != last {
                 // A power loss may undo the removal of a wiped file.
-                half_wiped.push(*number);
+                half_wiped.insert(*number);
             } else if !is_whole {
                 // A crash while the segment was being made: nothing was ever written to it.
                 if Some(*number) != last || file.metadata()?.len() > FIRST {
@@ -104,7 +104,7 @@ impl SegmentLog {
             segment_bytes,
             reserve_bytes,
             segments: RwLock::new(segments),
-            half_wiped,
+            half_wiped: RwLock::new(half_wiped),
             tail: Mutex::new(Tail {
                 segment: last.unwrap_or(0),
                 end: FIRST,
@@ -133,7 +133,10 @@ impl SegmentLog {
     /// Whether the segment begins with zeros, as one does that is being wiped; everything in it
     /// was moved away before that began.
     pub fn is_half_wiped(&self, segment: u32) -> bool {
-        self.half_wiped.contains(&segment)
+        let half_wiped = self.half_wiped.read();
+        half_wiped
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&segment)
     }
 
     /// The segment that is written to.
@@ -286,6 +289,10 @@ impl SegmentLog {
         let Some(file) = self.file(segment) else {
             return Ok(None);
         };
+        self.half_wiped
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(segment);
         let len = file.metadata()?.len();
         let count = len.saturating_sub(from).min(most);
         let zeros = vec![0; usize::try_from(count).unwrap_or(0)];

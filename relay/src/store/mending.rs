@@ -1,15 +1,27 @@
-//! Bringing log and index together again while the relay runs, after the index failed: a disk that
+//! Bringing log and index together again while the relay runs, after one of them failed: a disk that
 //! was full has room again, or the index's files are damaged and are built anew. Nobody has to
 //! restart anything for it.
 
 use wire::Event;
 
 use super::log::free_bytes;
-use super::replay::{self, IndexHome, Known};
+use super::replay::{self, Behind, IndexHome, Known, Replayed};
 use super::{EventStore, StoreError, Writer};
 
 /// Bytes that have to be free for an engine to be opened: it may write its memory out first.
 const ROOM: u64 = 32 * 1024 * 1024;
+
+/// What an attempt at mending came to.
+#[derive(Debug)]
+pub enum Mended {
+    /// There is no room for it. Nothing was touched, and reads go on as far as the engine lets them.
+    NoRoom,
+    /// Somebody uses the index for long, as its own compaction does. Nothing was touched.
+    InUse,
+    /// Log and index are one again. The senders of these events were told that they failed, and
+    /// nobody else was told of them: they are to be passed on, each with its sequence number.
+    Whole(Vec<(Event, u64)>),
+}
 
 impl EventStore {
     /// Why nothing can be written although the log could be.
@@ -23,7 +35,17 @@ impl EventStore {
     fn has_room_to_mend(&self) -> bool {
         let files = self.home.as_ref().map(IndexHome::files);
         let free = files.and_then(|files| free_bytes(&files));
-        self.has_room() && free.is_none_or(|free| free >= ROOM)
+        // What is built anew takes the place of what was there.
+        self.index.is_damaged() || free.is_none_or(|free| free >= ROOM)
+    }
+}
+
+#[cfg(test)]
+impl EventStore {
+    /// As a failure leaves it that a mending could not end.
+    pub(crate) fn lose_index(&self) {
+        self.index.note();
+        assert!(self.index.take_away());
     }
 }
 
@@ -33,42 +55,152 @@ impl Writer {
         self.store().untold_from().is_some()
     }
 
-    /// Opens the index again and reads from the log what it missed. The senders of that were told
-    /// that it failed, and nobody else was told of it: what comes back is to be passed on, each
-    /// event with its sequence number. Reads fail meanwhile. Blocks, as long as a start takes.
+    /// Reads from the log what the index missed, and before that opens it again if it has failed:
+    /// then reads fail meanwhile. Blocks, as long as a start takes.
     ///
-    /// Without room for it nothing is touched, and reads go on as far as the engine lets them.
-    /// After any other error there may be no index to read from until an attempt succeeds.
-    pub fn mend(&mut self) -> Result<Vec<(Event, u64)>, StoreError> {
+    /// After an error there may be no index to read from until an attempt succeeds.
+    pub fn mend(&mut self) -> Result<Mended, StoreError> {
         let store = self.store().clone();
-        let (Some(untold_from), Some(home), Some(log)) =
-            (store.untold_from(), &store.home, store.log())
-        else {
-            return Ok(Vec::new());
+        let (Some(untold_from), Some(home)) = (store.untold_from(), &store.home) else {
+            return Ok(Mended::Whole(Vec::new()));
         };
-        if !store.has_room_to_mend() {
-            return Err(StoreError::DiskFull);
-        }
-        if !store.index.take_away() {
-            return Err(StoreError::Index("somebody still reads it".to_owned()));
-        }
         let known = Known {
             seq: self.seq(),
             untold_from,
-            is_index_damaged: store.index.is_damaged(),
         };
         let mut warnings = Vec::new();
-        let (hasher, damage) = (store.hasher(), &store.damage);
-        let now_up = replay::bring_up(home, log, hasher, damage, Some(known), &mut warnings)?;
-        store.index.put_back(now_up.index);
-        self.go_on_from(now_up.seq);
-        store.made_whole();
+        let replayed = if store.index.has_failed() {
+            if !store.has_room_to_mend() {
+                return Ok(Mended::NoRoom);
+            }
+            if !store.index.take_away() {
+                return Ok(Mended::InUse);
+            }
+            let reopened = reopen(&store, home, known, &mut warnings);
+            reopened.inspect_err(|error| store.index.note_read(error))
+        } else {
+            catch_up_in_use(&store, known, &mut warnings)
+        };
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let mut untold = now_up.untold;
-        // Not what the same batch took away again.
-        untold.retain(|(event, _)| store.contains(&event.id()).unwrap_or_default());
-        Ok(untold)
+        let Replayed { seq, mut untold } = replayed?;
+        self.go_on_from(seq);
+        store.made_whole();
+        // Not what the same batch took away again, nor what was banned since.
+        untold.retain(|(event, _)| {
+            let id = event.id();
+            store.contains(&id).unwrap_or_default() && !self.roster().bans_event(&id)
+        });
+        Ok(Mended::Whole(untold))
+    }
+}
+
+fn reopen(
+    store: &EventStore,
+    home: &IndexHome,
+    known: Known,
+    warnings: &mut Vec<String>,
+) -> Result<Replayed, StoreError> {
+    let Some(log) = store.log() else {
+        return Ok(Replayed::default());
+    };
+    let (hasher, damage) = (store.hasher(), &store.damage);
+    let behind = match store.index.is_damaged() {
+        true => {
+            warnings.push("the index was damaged and is built anew from the log".to_owned());
+            replay::build_anew(home, log)?
+        }
+        false => replay::open_index(home, log, damage, true, warnings)?,
+    };
+    let replayed = behind.catch_up(log, hasher, damage, Some(known), warnings);
+    let Behind { index, is_anew, .. } = behind;
+    // One that knows all but the last is better than none; of one that is half built nobody could
+    // tell what it misses.
+    if replayed.is_ok() || !is_anew {
+        store.index.put_back(index);
+    }
+    replayed
+}
+
+fn catch_up_in_use(
+    store: &EventStore,
+    known: Known,
+    warnings: &mut Vec<String>,
+) -> Result<Replayed, StoreError> {
+    let Some(log) = store.log() else {
+        return Ok(Replayed::default());
+    };
+    let (hasher, damage) = (store.hasher(), &store.damage);
+    replay::catch_up_in_use(&store.index, log, hasher, damage, known, warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use secp256k1::{Keypair, SECP256K1, SecretKey};
+    use wire::{EventDraft, PublicKey, Signature, Tags, VerifiedEvent};
+
+    use super::*;
+    use crate::config::IndexEngine;
+    use crate::policy::Rules;
+    use crate::store::recovery::{self, DiskOptions};
+
+    fn note(content: &str) -> VerifiedEvent {
+        let key = Keypair::from_secret_key(SECP256K1, &SecretKey::from_slice(&[5; 32]).unwrap());
+        let draft = EventDraft {
+            pubkey: PublicKey::from_bytes(key.x_only_public_key().0.serialize()),
+            created_at: 1,
+            kind: 1,
+            tags: Tags::default(),
+            content: content.to_owned(),
+        };
+        let signature = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &key);
+        let event = Event::from_signature(draft, Signature::from_bytes(signature.to_byte_array()));
+        VerifiedEvent::verify(event).unwrap()
+    }
+
+    fn put(writer: &mut Writer, content: &str) -> Event {
+        let note = note(content);
+        let mut transaction = writer.begin(1).unwrap();
+        transaction.put(&note).unwrap();
+        transaction.commit().unwrap();
+        Event::clone(&note)
+    }
+
+    /// An attempt that failed behind its last batch leaves an index that knows all, and nobody who
+    /// was told.
+    #[test]
+    fn r_full_6_what_an_attempt_that_failed_had_found_is_told_by_the_next() {
+        for engine in IndexEngine::ON_DISK {
+            for has_failed in [false, true] {
+                let folder = tempfile::tempdir().unwrap();
+                let options = DiskOptions {
+                    folder: folder.path(),
+                    index: engine,
+                    segment_bytes: 1 << 20,
+                    reserve_bytes: 0,
+                };
+                let mut opened = recovery::open(&options, Rules::default()).unwrap();
+                let writer = &mut opened.writer;
+                put(writer, "told");
+                let (segment, offset) = opened.store.log().unwrap().end();
+                let untold = put(writer, "untold");
+                writer.go_on_from(1);
+                opened.store.break_off(segment, offset);
+                if has_failed {
+                    opened.store.index.note();
+                }
+                assert!(writer.begin(1).is_err() && writer.needs_mending());
+                let mended = writer.mend().unwrap();
+                let Mended::Whole(told) = mended else {
+                    panic!("{engine:?}: {mended:?}");
+                };
+                assert_eq!(told, [(untold, 2)], "{engine:?}");
+                assert_eq!(writer.seq(), 2);
+                assert!(!writer.needs_mending());
+                put(writer, "later");
+                assert_eq!(writer.seq(), 3);
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ mod folder;
 pub mod keys;
 pub mod log;
 pub mod memory;
-mod mending;
+pub mod mending;
 pub mod query;
 pub mod record;
 pub mod recovery;
@@ -114,6 +114,19 @@ impl StoreError {
         match self {
             Self::DiskFull => "the relay's disk is full, nothing was stored",
             _ => "the relay could not store the event, try again later",
+        }
+    }
+
+    /// Whether files do not hold what was written to them: to try again is of no use.
+    pub(crate) fn is_damage(&self) -> bool {
+        use std::io::ErrorKind;
+        match self {
+            Self::Index(_) | Self::Damaged(_) => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound
+            ),
+            Self::DiskFull | Self::InUse => false,
         }
     }
 

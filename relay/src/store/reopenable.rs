@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Batch, Index, StoreError, Visit};
 
 /// How often, and how many times, it is tried to take away what somebody still reads.
-const TRIES: (Duration, u32) = (Duration::from_millis(10), 500);
+const TRIES: (Duration, u32) = (Duration::from_millis(10), 100);
 
 /// The index in use, if there is one.
 pub(super) struct Reopenable {
@@ -71,17 +71,15 @@ impl Reopenable {
         current.clone().ok_or_else(away)
     }
 
-    fn note(&self) {
+    /// It has failed.
+    pub(super) fn note(&self) {
         self.has_failed.store(true, Ordering::Release);
     }
 
-    fn note_read(&self, error: &StoreError) {
-        let is_damage = match error {
-            StoreError::Index(_) | StoreError::Damaged(_) => true,
-            StoreError::Io(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
-            _ => false,
-        };
-        self.is_damaged.fetch_or(is_damage, Ordering::AcqRel);
+    /// The same where it was read.
+    pub(super) fn note_read(&self, error: &StoreError) {
+        self.is_damaged
+            .fetch_or(error.is_damage(), Ordering::AcqRel);
         self.note();
     }
 }

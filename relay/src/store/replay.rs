@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wire::Event;
 
@@ -13,7 +13,7 @@ use super::engine;
 use super::folder::make_private;
 use super::keys::{self, Entry, Hash, Hasher, Place};
 use super::log::{FIRST, Scanned, SegmentLog};
-use super::record::Record;
+use super::record::{self, Record};
 use super::rows::{Hashes, Rows, version};
 use super::{Index, StoreError, Stored};
 use crate::config::IndexEngine;
@@ -42,66 +42,52 @@ pub(super) struct Known {
     pub(super) seq: u64,
     /// Segment and offset in the log from where on nobody was told of anything.
     pub(super) untold_from: (u32, u64),
-    /// Whether the index's files are not to be relied on.
-    pub(super) is_index_damaged: bool,
 }
 
-/// An index that knows of all that is in the log.
-pub(super) struct UpToDate {
+/// An index that was opened and may not know of all that is in the log.
+pub(super) struct Behind {
     pub(super) index: Box<dyn Index>,
+    position: Position,
+    /// Whether it is empty although the log may not be.
+    pub(super) is_anew: bool,
+}
+
+/// What reading the log came to.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
     /// The last sequence number that was given.
     pub(super) seq: u64,
     /// Events that are stored and of which nobody was told, with their sequence numbers.
     pub(super) untold: Vec<(Event, u64)>,
 }
 
-/// Opens the index and reads from the log what it missed. What had to be mended is added to
-/// `warnings`.
-pub(super) fn bring_up(
-    home: &IndexHome,
+impl Behind {
+    /// Reads from the log what the index missed. What had to be mended is added to `warnings`.
+    pub(super) fn catch_up(
+        &self,
+        log: &SegmentLog,
+        hasher: &Hasher,
+        damage: &Damage,
+        known: Option<Known>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Replayed, StoreError> {
+        let replay = Replay::new(log, &*self.index, hasher, self.is_anew);
+        replay.finish(self.position, damage, known, warnings)
+    }
+}
+
+/// The same for an index that is in use and did not fail: only the log's side of a batch did.
+pub(super) fn catch_up_in_use(
+    index: &dyn Index,
     log: &SegmentLog,
     hasher: &Hasher,
     damage: &Damage,
-    known: Option<Known>,
+    known: Known,
     warnings: &mut Vec<String>,
-) -> Result<UpToDate, StoreError> {
-    let (index, position) = match known.is_some_and(|known| known.is_index_damaged) {
-        true => {
-            warnings.push("the index was damaged and is built anew from the log".to_owned());
-            build_anew(home, &home.files(), start_of(log))?
-        }
-        false => open_index(home, log, damage, warnings)?,
-    };
-    let mut replay = Replay {
-        log,
-        index: &*index,
-        hasher,
-        rows: Rows::new(&*index),
-        erased: Vec::new(),
-        replaced: HashMap::new(),
-        seq: known.map_or(position.seq, |known| known.seq),
-        untold_from: known.map(|known| known.untold_from),
-        untold: Vec::new(),
-        damaged: Vec::new(),
-        blanked: 0,
-    };
-    replay.run(position)?;
-    if replay.blanked > 0 {
-        warnings.push(format!(
-            "{} bytes in the last segment of the log were damaged and are overwritten: where the \
-             power failed they had not been acknowledged, otherwise what they held is lost",
-            replay.blanked
-        ));
-    }
-    let damaged = replay.damaged_bytes(damage)?;
-    if damaged > 0 {
-        warnings.push(format!(
-            "{damaged} bytes in the middle of the log are damaged; whatever they held is lost"
-        ));
-    }
-    let (seq, untold) = (replay.seq, replay.untold);
-    warnings.extend(lost_segments(&*index, log, damage)?);
-    Ok(UpToDate { index, seq, untold })
+) -> Result<Replayed, StoreError> {
+    let position = position(index)?.unwrap_or_else(|| start_of(log));
+    let replay = Replay::new(log, index, hasher, false);
+    replay.finish(position, damage, Some(known), warnings)
 }
 
 /// How far in the log the index is.
@@ -133,17 +119,26 @@ fn start_of(log: &SegmentLog) -> Position {
     }
 }
 
-/// The index, and the place in the log from which it has to be brought up to date.
-fn open_index(
+/// Opens the index. One that does not open is built anew; in a relay that runs (`is_running`) not
+/// where that may pass, as where too many files are open.
+pub(super) fn open_index(
     home: &IndexHome,
     log: &SegmentLog,
     damage: &Damage,
+    is_running: bool,
     warnings: &mut Vec<String>,
-) -> Result<(Box<dyn Index>, Position), StoreError> {
-    let start = start_of(log);
+) -> Result<Behind, StoreError> {
+    let found = |index, position| Behind {
+        index,
+        position,
+        is_anew: false,
+    };
     if home.engine == IndexEngine::Memory {
         // It has no files, and those of another engine stay for whoever switches back.
-        return Ok((engine::open(home.engine, &home.folder)?, start));
+        return Ok(Behind {
+            is_anew: true,
+            ..found(engine::open(home.engine, &home.folder)?, start_of(log))
+        });
     }
     let folder = home.files();
     let is_new = !folder.exists();
@@ -153,7 +148,7 @@ fn open_index(
             "the index was one of {found} and store.index says {}: it is built anew from the log",
             home.engine
         ));
-        return build_anew(home, &folder, start);
+        return build_anew(home, log);
     }
     let opened = engine::open(home.engine, &folder)
         .and_then(|index| Ok((position(&*index)?, index)))
@@ -170,30 +165,39 @@ fn open_index(
             position => Ok((position, index)),
         });
     match opened {
-        Ok((Some(position), index)) => return Ok((index, position)),
-        Ok((None, index)) if is_new => return Ok((index, start)),
+        Ok((Some(position), index)) => return Ok(found(index, position)),
+        Ok((None, index)) if is_new => {
+            return Ok(Behind {
+                is_anew: true,
+                ..found(index, start_of(log))
+            });
+        }
         // Opened, but empty: made by a start that did not get far, or emptied.
         Ok((None, index)) => drop(index),
         Err(error @ (StoreError::DiskFull | StoreError::InUse)) => return Err(error),
+        Err(error) if is_running && !error.is_damage() => return Err(error),
         Err(error) => warnings.push(format!("{error}; it is built anew from the log")),
     }
-    build_anew(home, &folder, start)
+    build_anew(home, log)
 }
 
-fn build_anew(
-    home: &IndexHome,
-    folder: &Path,
-    start: Position,
-) -> Result<(Box<dyn Index>, Position), StoreError> {
+/// An empty index in place of whatever is there.
+pub(super) fn build_anew(home: &IndexHome, log: &SegmentLog) -> Result<Behind, StoreError> {
+    let folder = home.files();
+    make_private(&folder)?;
     // Emptied and not removed: it may be a disk of its own.
-    for entry in std::fs::read_dir(folder)? {
+    for entry in std::fs::read_dir(&folder)? {
         let path = entry?.path();
         match path.is_dir() {
             true => std::fs::remove_dir_all(path)?,
             false => std::fs::remove_file(path)?,
         }
     }
-    Ok((engine::open(home.engine, folder)?, start))
+    Ok(Behind {
+        index: engine::open(home.engine, &folder)?,
+        position: start_of(log),
+        is_anew: true,
+    })
 }
 
 /// How many events the index places in each segment that is missing or ends before. Reads every
@@ -267,6 +271,8 @@ struct Replay<'s> {
     log: &'s SegmentLog,
     index: &'s dyn Index,
     hasher: &'s Hasher,
+    /// Whether what was erased in the log has yet to be counted as written.
+    is_anew: bool,
     rows: Rows<'s>,
     erased: Vec<Place>,
     /// By which event, what lies where.
@@ -277,6 +283,60 @@ struct Replay<'s> {
     /// Segment, from and to.
     damaged: Vec<(u32, u64, u64)>,
     blanked: u64,
+}
+
+impl<'s> Replay<'s> {
+    fn new(log: &'s SegmentLog, index: &'s dyn Index, hasher: &'s Hasher, is_anew: bool) -> Self {
+        Self {
+            log,
+            index,
+            hasher,
+            is_anew,
+            rows: Rows::new(index),
+            erased: Vec::new(),
+            replaced: HashMap::new(),
+            seq: 0,
+            untold_from: None,
+            untold: Vec::new(),
+            damaged: Vec::new(),
+            blanked: 0,
+        }
+    }
+
+    fn finish(
+        mut self,
+        mut from: Position,
+        damage: &Damage,
+        known: Option<Known>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Replayed, StoreError> {
+        self.seq = from.seq;
+        if let Some(Known { seq, untold_from }) = known {
+            self.seq = self.seq.max(seq);
+            self.untold_from = Some(untold_from);
+            // An attempt before this one may have come further, and told nobody.
+            (from.segment, from.offset) = (from.segment, from.offset).min(untold_from);
+        }
+        self.run(from)?;
+        if self.blanked > 0 {
+            warnings.push(format!(
+                "{} bytes in the last segment of the log were damaged and are overwritten: where \
+                 the power failed they had not been acknowledged, otherwise what they held is lost",
+                self.blanked
+            ));
+        }
+        let damaged = self.damaged_bytes(damage)?;
+        if damaged > 0 {
+            warnings.push(format!(
+                "{damaged} bytes in the middle of the log are damaged; whatever they held is lost"
+            ));
+        }
+        warnings.extend(lost_segments(self.index, self.log, damage)?);
+        Ok(Replayed {
+            seq: self.seq,
+            untold: self.untold,
+        })
+    }
 }
 
 impl Replay<'_> {
@@ -367,6 +427,9 @@ impl Replay<'_> {
 
     fn record(&mut self, place: Place, record: Record) -> Result<(), StoreError> {
         match record {
+            Record::Erased if self.is_anew => {
+                self.rows.count_dead(place.segment, record::size(place.len))
+            }
             Record::Erased => Ok(()),
             Record::Event(stored) => self.event(place, &stored),
             Record::Erasure { place, id } => self.erase(place, &id),
@@ -415,14 +478,26 @@ impl Replay<'_> {
         };
         let hashes = Hashes::of(self.hasher, &event);
         let id = hashes.id;
-        match self.replaced.remove(&id) {
-            // It was moved.
-            Some((old, other)) if other == id => self.erased.push(old),
-            Some((old, other)) => self.erase(old, &other)?,
-            None => {}
-        }
+        let is_moved = match self.replaced.remove(&id) {
+            Some((old, other)) if other == id => {
+                self.erased.push(old);
+                true
+            }
+            Some((old, other)) => {
+                self.erase(old, &other)?;
+                false
+            }
+            None => false,
+        };
+        let at = (place.segment, place.offset);
+        let is_untold = !is_moved && self.untold_from.is_some_and(|from| at >= from);
         match self.rows.entry(&id)? {
-            Some(entry) if entry.place == place => Ok(()),
+            Some(entry) if entry.place == place => {
+                if is_untold {
+                    self.untold.push((event, entry.seq));
+                }
+                Ok(())
+            }
             Some(entry) => {
                 self.erased.push(entry.place);
                 self.rows.move_event(&id, &entry, place)
@@ -434,15 +509,16 @@ impl Replay<'_> {
                     self.erased.push(place);
                     return Ok(());
                 }
-                let at = (place.segment, place.offset);
-                let is_told = self.untold_from.is_some_and(|from| at < from);
-                if !is_told {
-                    self.seq = self.seq.saturating_add(1);
-                }
-                // Whatever a reader has asked for meanwhile reaches up to what was told.
-                let seq = if is_told { 0 } else { self.seq };
+                let seq = match self.untold_from {
+                    // Whatever a reader has asked for meanwhile reaches up to what was told.
+                    Some(_) if !is_untold => 0,
+                    _ => {
+                        self.seq = self.seq.saturating_add(1);
+                        self.seq
+                    }
+                };
                 self.rows.insert_event(&hashes, &event, place, seq)?;
-                if self.untold_from.is_some() && !is_told {
+                if is_untold {
                     self.untold.push((event, seq));
                 }
                 Ok(())

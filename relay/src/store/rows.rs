@@ -195,6 +195,14 @@ impl<'i> Rows<'i> {
         Ok(())
     }
 
+    /// Counts bytes of a segment that hold an event no more.
+    pub(super) fn count_dead(&mut self, segment: u32, size: u64) -> Result<(), StoreError> {
+        let key = keys::segment(segment);
+        let (written, alive) = keys::decode_pair(self.get(&key)?.as_deref())?;
+        self.put(key, keys::pair(written.saturating_add(size), alive));
+        Ok(())
+    }
+
     /// Points an event's row to another place.
     pub(super) fn move_event(
         &mut self,

@@ -8,7 +8,7 @@
 //!   into a new database beside the old one, chunk by chunk between batches, and removes the old.
 //! * It panics where others return an error, and after a power loss it may open and panic only
 //!   when it reads: each call is guarded, and a database that does not read its files is disowned,
-//!   so that the next start builds the index anew.
+//!   so that whoever opens it next builds the index anew.
 //!
 //! ```text
 //! index/current   the number of the database in use
@@ -84,8 +84,8 @@ impl SledIndex {
         })
     }
 
-    /// The database does not read its files: nothing here can mend it, but the log can. The next
-    /// start finds no database in use, and makes one.
+    /// The database does not read its files: nothing here can mend it, but the log can. Whoever
+    /// opens it next finds no database in use, and makes one.
     fn note_damage(&self, error: &StoreError) {
         let is_damage = matches!(error, StoreError::Index(_));
         if is_damage && !self.is_disowned.swap(true, Ordering::AcqRel) {

@@ -45,6 +45,8 @@ pub struct Writer {
     of_wraps: BTreeSet<Hash>,
     /// How far the compaction has come that is being carried out.
     pub(super) compaction: Option<Compaction>,
+    /// Segments that could not be read or moved, and stay as they are until the next start.
+    pub(super) unmoved: BTreeSet<u32>,
 }
 
 /// For each request the two ranges of rows that are left, of wraps and of what its author wrote.
@@ -83,6 +85,7 @@ impl Writer {
             vanishing: BTreeMap::new(),
             of_wraps: BTreeSet::new(),
             compaction: None,
+            unmoved: BTreeSet::new(),
         }
     }
 
@@ -105,6 +108,10 @@ impl Writer {
 
     pub(super) fn go_on_from(&mut self, seq: u64) {
         self.seq = seq;
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// From the next transaction on these rules hold, and events that the roster bans are kept

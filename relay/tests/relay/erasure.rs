@@ -186,6 +186,41 @@ fn r_gone_4_a_segment_that_is_mostly_dead_is_moved_wiped_and_removed() {
     }
 }
 
+/// An index that is built anew knows how much of each segment is dead.
+#[test]
+fn r_gone_4_what_died_before_the_index_was_lost_is_given_back_as_well() {
+    for engine in IndexEngine::ON_DISK {
+        let folder = tempfile::tempdir().unwrap();
+        let options = sotto_relay::store::recovery::DiskOptions {
+            segment_bytes: 64 * 1024,
+            ..files::options(folder.path(), engine)
+        };
+        let open = || sotto_relay::store::recovery::open(&options, Default::default()).unwrap();
+        let to = person(2);
+        let content = "x".repeat(2_000);
+        let wraps: Vec<Event> = (0..60)
+            .map(|n| person(100 + n).wrap(&to, &content))
+            .collect();
+        let mut opened = open();
+        for batch in wraps.chunks(10) {
+            files::write(&mut opened, batch);
+        }
+        for wrap in wraps.iter().take(50) {
+            assert!(files::write(&mut opened, &[to.deletion(wrap)])[0].accepted);
+        }
+        opened.store.close().unwrap();
+        drop(opened);
+        std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+        let mut opened = open();
+        let first = folder.path().join("log/00000001.seg");
+        assert!(first.exists());
+        while opened.writer.compact_one(now(), false).unwrap() {}
+        assert!(!first.exists(), "{engine:?}");
+        let found = files::find(&opened, crate::support::mailbox(&to), &[to.key()]);
+        assert_eq!(found.len(), 10, "{engine:?}");
+    }
+}
+
 /// Between two slices anything may come: also the deletion of what was moved, and of what was not.
 #[test]
 fn r_fair_9_space_is_given_back_slice_by_slice() {

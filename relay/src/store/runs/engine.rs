@@ -301,7 +301,7 @@ impl Shared {
     }
 
     /// A file that does not hold what was written to it: nothing here can mend it, but the log
-    /// can. The next start finds no list of runs and builds the index anew.
+    /// can. Whoever opens it next finds no list of runs and builds the index anew.
     fn note_damage(&self, error: &StoreError) {
         let is_damage = match error {
             StoreError::Index(_) | StoreError::Damaged(_) => true,

@@ -83,9 +83,9 @@ pub fn write(folder: &Path, runs: &[Listed]) -> Result<(), StoreError> {
         .map_err(StoreError::of_write)
 }
 
-/// From now on the index counts as lost, and the next start builds it anew.
+/// From now on the index counts as lost, and whoever opens it next builds it anew.
 pub fn disown(folder: &Path) {
-    // Where even this fails, the start finds the same damage again.
+    // Where even this fails, they find the same damage again.
     let _ = std::fs::remove_file(folder.join(NAME)).and_then(|()| sync_folder(folder));
 }
 
