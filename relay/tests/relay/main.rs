@@ -24,6 +24,7 @@ mod crash;
 mod damage;
 mod deletion;
 mod erasure;
+mod faulty;
 mod files;
 mod forwarded;
 mod full;
