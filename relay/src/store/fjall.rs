@@ -4,6 +4,7 @@
 //! was some batches ago, and the store replays the rest from the log.
 
 use std::path::Path;
+use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -15,6 +16,9 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Journals on disk before rows are written out early.
 const JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
+
+/// How often, and how many times, it is looked whether memory is on the disk.
+const WRITE_TRIES: (Duration, u32) = (Duration::from_millis(10), 6_000);
 
 /// Below the keys of all rows.
 const NO_ROW: &[u8] = &[0];
@@ -75,14 +79,33 @@ impl Index for FjallIndex {
     }
 
     fn compact(&self) -> Result<(), StoreError> {
-        self.rows.rotate_memtable_and_wait().map_err(failed)?;
+        self.write_out()?;
         self.rows.major_compact().map_err(failed)?;
         // The tables of before are removed when memory is written out the next time, for which
         // there has to be something in it. Its journal stays until it has 64 MiB: nothing can ask
         // for its end, and it holds keyed hashes and times.
         self.rows.insert(NO_ROW, []).map_err(failed)?;
         self.rows.remove(NO_ROW).map_err(failed)?;
-        self.rows.rotate_memtable_and_wait().map_err(failed)
+        self.write_out()
+    }
+}
+
+impl FjallIndex {
+    /// Writes what is in memory to tables. fjall's own way to wait for that has no end where its
+    /// thread has met a full disk.
+    fn write_out(&self) -> Result<(), StoreError> {
+        if !self.rows.rotate_memtable().map_err(failed)? {
+            return Ok(());
+        }
+        let (pause, tries) = WRITE_TRIES;
+        for _ in 0..tries {
+            if self.rows.sealed_memtable_count() == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(pause);
+        }
+        let slow = "it does not get its memory onto the disk";
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, slow).into())
     }
 }
 
