@@ -60,6 +60,8 @@ pub mod retention;
 pub mod roster;
 pub mod server;
 pub mod settings;
+#[cfg(test)]
+mod signed;
 pub mod stated;
 pub mod store;
 pub mod summary;

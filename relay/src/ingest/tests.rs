@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-use secp256k1::{Keypair, SECP256K1, SecretKey};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wire::{EventDraft, Signature, Tag, Tags};
+use wire::{Tag, Tags};
 
 use super::*;
 use crate::config::Config;
 use crate::ledger::{Account, Ledger};
 use crate::roster::Roster;
+use crate::signed;
 use crate::store::EventStore;
 
 /// How many events flood the relay: many more than may wait for the writer.
@@ -25,16 +25,7 @@ fn wide_note(content: &str) -> Event {
 }
 
 fn event(kind: u16, tags: Tags, content: &str) -> Event {
-    let key = Keypair::from_secret_key(SECP256K1, &SecretKey::from_slice(&[5; 32]).unwrap());
-    let draft = EventDraft {
-        pubkey: PublicKey::from_bytes(key.x_only_public_key().0.serialize()),
-        created_at: config().clock.now(),
-        kind,
-        tags,
-        content: content.to_owned(),
-    };
-    let signature = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &key);
-    Event::from_signature(draft, Signature::from_bytes(signature.to_byte_array()))
+    signed::event(config().clock.now(), kind, tags, content)
 }
 
 fn config() -> Config {

@@ -1,30 +1,16 @@
-use secp256k1::{Keypair, SECP256K1, SecretKey};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wire::{EventDraft, Filter, PublicKey, Signature, Tags};
+use wire::Filter;
 
 use super::*;
 use crate::config::{Config, IndexEngine};
 use crate::ledger::{Account, Ledger};
 use crate::policy::Rules;
+use crate::signed::note;
 use crate::store::Opened;
 use crate::store::recovery::{self, DiskOptions};
 
 const CLIENTS: u64 = 100;
-
-fn note(content: &str) -> VerifiedEvent {
-    let key = Keypair::from_secret_key(SECP256K1, &SecretKey::from_slice(&[5; 32]).unwrap());
-    let draft = EventDraft {
-        pubkey: PublicKey::from_bytes(key.x_only_public_key().0.serialize()),
-        created_at: 1,
-        kind: 1,
-        tags: Tags::default(),
-        content: content.to_owned(),
-    };
-    let signature = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &key);
-    let event = Event::from_signature(draft, Signature::from_bytes(signature.to_byte_array()));
-    VerifiedEvent::verify(event).unwrap()
-}
 
 fn account() -> Arc<Account> {
     Ledger::new(usize::MAX).open(CancellationToken::new())

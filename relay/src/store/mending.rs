@@ -5,7 +5,8 @@
 use wire::Event;
 
 use super::log::free_bytes;
-use super::replay::{self, Behind, IndexHome, Known, Replayed};
+use super::reopenable::Reopenable;
+use super::replay::{self, IndexHome, Known, Replayed, Source};
 use super::{EventStore, StoreError, Writer};
 
 /// Bytes that have to be free for an engine to be opened: it may write its memory out first.
@@ -61,8 +62,15 @@ impl Writer {
     /// After an error there may be no index to read from until an attempt succeeds.
     pub fn mend(&mut self) -> Result<Mended, StoreError> {
         let store = self.store().clone();
-        let (Some(untold_from), Some(home)) = (store.untold_from(), &store.home) else {
+        let (Some(untold_from), Some(home), Some(log)) =
+            (store.untold_from(), &store.home, store.log())
+        else {
             return Ok(Mended::Whole(Vec::new()));
+        };
+        let source = Source {
+            log,
+            hasher: store.hasher(),
+            damage: &store.damage,
         };
         let known = Known {
             seq: self.seq(),
@@ -76,10 +84,10 @@ impl Writer {
             if !store.index.take_away() {
                 return Ok(Mended::InUse);
             }
-            let reopened = reopen(&store, home, known, &mut warnings);
+            let reopened = reopen(&store.index, home, source, known, &mut warnings);
             reopened.inspect_err(|error| store.index.note_read(error))
         } else {
-            catch_up_in_use(&store, known, &mut warnings)
+            source.catch_up_in_use(&store.index, known, &mut warnings)
         };
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -97,67 +105,35 @@ impl Writer {
 }
 
 fn reopen(
-    store: &EventStore,
+    index: &Reopenable,
     home: &IndexHome,
+    source: Source<'_>,
     known: Known,
     warnings: &mut Vec<String>,
 ) -> Result<Replayed, StoreError> {
-    let Some(log) = store.log() else {
-        return Ok(Replayed::default());
-    };
-    let (hasher, damage) = (store.hasher(), &store.damage);
-    let behind = match store.index.is_damaged() {
+    let behind = match index.is_damaged() {
         true => {
             warnings.push("the index was damaged and is built anew from the log".to_owned());
-            replay::build_anew(home, log)?
+            replay::build_anew(home, source.log)?
         }
-        false => replay::open_index(home, log, damage, true, warnings)?,
+        false => replay::open_index(home, source.log, source.damage, true, warnings)?,
     };
-    let replayed = behind.catch_up(log, hasher, damage, Some(known), warnings);
-    let Behind { index, is_anew, .. } = behind;
+    let replayed = behind.catch_up(source, Some(known), warnings);
     // One that knows all but the last is better than none; of one that is half built nobody could
     // tell what it misses.
-    if replayed.is_ok() || !is_anew {
-        store.index.put_back(index);
+    if replayed.is_ok() || !behind.is_anew {
+        index.put_back(behind.index);
     }
     replayed
 }
 
-fn catch_up_in_use(
-    store: &EventStore,
-    known: Known,
-    warnings: &mut Vec<String>,
-) -> Result<Replayed, StoreError> {
-    let Some(log) = store.log() else {
-        return Ok(Replayed::default());
-    };
-    let (hasher, damage) = (store.hasher(), &store.damage);
-    replay::catch_up_in_use(&store.index, log, hasher, damage, known, warnings)
-}
-
 #[cfg(test)]
 mod tests {
-    use secp256k1::{Keypair, SECP256K1, SecretKey};
-    use wire::{EventDraft, PublicKey, Signature, Tags, VerifiedEvent};
-
     use super::*;
     use crate::config::IndexEngine;
     use crate::policy::Rules;
+    use crate::signed::note;
     use crate::store::recovery::{self, DiskOptions};
-
-    fn note(content: &str) -> VerifiedEvent {
-        let key = Keypair::from_secret_key(SECP256K1, &SecretKey::from_slice(&[5; 32]).unwrap());
-        let draft = EventDraft {
-            pubkey: PublicKey::from_bytes(key.x_only_public_key().0.serialize()),
-            created_at: 1,
-            kind: 1,
-            tags: Tags::default(),
-            content: content.to_owned(),
-        };
-        let signature = SECP256K1.sign_schnorr_no_aux_rand(draft.id().as_bytes(), &key);
-        let event = Event::from_signature(draft, Signature::from_bytes(signature.to_byte_array()));
-        VerifiedEvent::verify(event).unwrap()
-    }
 
     fn put(writer: &mut Writer, content: &str) -> Event {
         let note = note(content);

@@ -21,7 +21,7 @@ use super::folder::{
 };
 use super::keys::Hasher;
 use super::log::SegmentLog;
-use super::replay::{self, IndexHome, Replayed};
+use super::replay::{self, IndexHome, Replayed, Source};
 use super::{EventStore, Opened, StoreError, Writer};
 use crate::config::IndexEngine;
 use crate::policy::Rules;
@@ -61,7 +61,12 @@ pub fn open(options: &DiskOptions<'_>, rules: Rules) -> Result<Opened, StoreErro
         folder: folder.to_owned(),
     };
     let behind = replay::open_index(&home, &log, &damage, false, &mut warnings)?;
-    let Replayed { seq, .. } = behind.catch_up(&log, &hasher, &damage, None, &mut warnings)?;
+    let source = Source {
+        log: &log,
+        hasher: &hasher,
+        damage: &damage,
+    };
+    let Replayed { seq, .. } = behind.catch_up(source, None, &mut warnings)?;
     let store = EventStore::on_disk(log, behind.index, home, hasher, damage, lock);
     let store = Arc::new(store);
     let writer = Writer::new(store.clone(), rules, seq);

@@ -61,33 +61,38 @@ pub(super) struct Replayed {
     pub(super) untold: Vec<(Event, u64)>,
 }
 
+/// What an index is brought up to date from, and what is known to be lost of it.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'s> {
+    pub(super) log: &'s SegmentLog,
+    pub(super) hasher: &'s Hasher,
+    pub(super) damage: &'s Damage,
+}
+
 impl Behind {
     /// Reads from the log what the index missed. What had to be mended is added to `warnings`.
     pub(super) fn catch_up(
         &self,
-        log: &SegmentLog,
-        hasher: &Hasher,
-        damage: &Damage,
+        source: Source<'_>,
         known: Option<Known>,
         warnings: &mut Vec<String>,
     ) -> Result<Replayed, StoreError> {
-        let replay = Replay::new(log, &*self.index, hasher, self.is_anew);
-        replay.finish(self.position, damage, known, warnings)
+        let replay = Replay::new(source, &*self.index, self.is_anew);
+        replay.finish(self.position, known, warnings)
     }
 }
 
-/// The same for an index that is in use and did not fail: only the log's side of a batch did.
-pub(super) fn catch_up_in_use(
-    index: &dyn Index,
-    log: &SegmentLog,
-    hasher: &Hasher,
-    damage: &Damage,
-    known: Known,
-    warnings: &mut Vec<String>,
-) -> Result<Replayed, StoreError> {
-    let position = position(index)?.unwrap_or_else(|| start_of(log));
-    let replay = Replay::new(log, index, hasher, false);
-    replay.finish(position, damage, Some(known), warnings)
+impl Source<'_> {
+    /// The same for an index that is in use and did not fail: only the log's side of a batch did.
+    pub(super) fn catch_up_in_use(
+        self,
+        index: &dyn Index,
+        known: Known,
+        warnings: &mut Vec<String>,
+    ) -> Result<Replayed, StoreError> {
+        let position = position(index)?.unwrap_or_else(|| start_of(self.log));
+        Replay::new(self, index, false).finish(position, Some(known), warnings)
+    }
 }
 
 /// How far in the log the index is.
@@ -271,6 +276,7 @@ struct Replay<'s> {
     log: &'s SegmentLog,
     index: &'s dyn Index,
     hasher: &'s Hasher,
+    damage: &'s Damage,
     /// Whether what was erased in the log has yet to be counted as written.
     is_anew: bool,
     rows: Rows<'s>,
@@ -286,11 +292,17 @@ struct Replay<'s> {
 }
 
 impl<'s> Replay<'s> {
-    fn new(log: &'s SegmentLog, index: &'s dyn Index, hasher: &'s Hasher, is_anew: bool) -> Self {
+    fn new(source: Source<'s>, index: &'s dyn Index, is_anew: bool) -> Self {
+        let Source {
+            log,
+            hasher,
+            damage,
+        } = source;
         Self {
             log,
             index,
             hasher,
+            damage,
             is_anew,
             rows: Rows::new(index),
             erased: Vec::new(),
@@ -306,7 +318,6 @@ impl<'s> Replay<'s> {
     fn finish(
         mut self,
         mut from: Position,
-        damage: &Damage,
         known: Option<Known>,
         warnings: &mut Vec<String>,
     ) -> Result<Replayed, StoreError> {
@@ -325,13 +336,13 @@ impl<'s> Replay<'s> {
                 self.blanked
             ));
         }
-        let damaged = self.damaged_bytes(damage)?;
+        let damaged = self.damaged_bytes()?;
         if damaged > 0 {
             warnings.push(format!(
                 "{damaged} bytes in the middle of the log are damaged; whatever they held is lost"
             ));
         }
-        warnings.extend(lost_segments(self.index, self.log, damage)?);
+        warnings.extend(lost_segments(self.index, self.log, self.damage)?);
         Ok(Replayed {
             seq: self.seq,
             untold: self.untold,
@@ -396,11 +407,11 @@ impl Replay<'_> {
     }
 
     /// What was damaged and is not only an erasure that was interrupted, and is finished now.
-    fn damaged_bytes(&self, damage: &Damage) -> Result<u64, StoreError> {
+    fn damaged_bytes(&self) -> Result<u64, StoreError> {
         let mut bytes = 0_u64;
         for (segment, from, to) in &self.damaged {
             if !self.log.has_erased(*segment, *from)? {
-                damage.note(*segment);
+                self.damage.note(*segment);
                 bytes = bytes.saturating_add(to.saturating_sub(*from));
             }
         }
