@@ -19,6 +19,12 @@ const GLANCE: Duration = Duration::from_millis(100);
 const SUSPICIOUS_SECONDS: u64 = 60;
 /// Processor time that no input may take.
 const HANGING: Duration = Duration::from_secs(10);
+/// For so long a target may sleep without using any time. An input that waits for ever is written
+/// down by libFuzzer before ([`SUSPICIOUS_SECONDS`]); what sleeps longer is libFuzzer itself, whose
+/// question comes in a signal and can find the memory's lock held by what it interrupted.
+const ASLEEP: Duration = Duration::from_secs(2 * SUSPICIOUS_SECONDS);
+/// How often a target that fell asleep is begun anew before that is a finding.
+const SLEEPS: u32 = 3;
 /// What no decoder may hold, with the fuzzer's own memory.
 const MEMORY_MIB: u64 = 1_024;
 
@@ -56,6 +62,7 @@ pub fn run(folders: &Folders, program: &Path, name: &str, budget: Duration) -> R
         corpus: None,
         finding: None,
     };
+    let mut sleeps = 0;
     while outcome.processor < budget {
         let before = names(&findings)?;
         let scratch = Scratch::new(name)?;
@@ -73,7 +80,7 @@ pub fn run(folders: &Folders, program: &Path, name: &str, budget: Duration) -> R
             command.arg(format!("-dict={}", dictionary.display()));
         }
         let left = budget.saturating_sub(outcome.processor);
-        let Ended { used, is_spent, .. } = attend(&mut command, left)?;
+        let Ended { used, end } = attend(&mut command, left, ASLEEP)?;
         let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         let figures = Figures::read(&text);
         outcome.processor = outcome.processor.saturating_add(used);
@@ -94,7 +101,8 @@ pub fn run(folders: &Folders, program: &Path, name: &str, budget: Duration) -> R
                 outcome.finding = Some(findings.join(file));
                 break;
             }
-            None if is_spent => break,
+            None if end == End::Spent => break,
+            None if end == End::Asleep && sleeps < SLEEPS => sleeps += 1,
             // It ended by itself and left nothing but its last words.
             None => {
                 outcome.finding = Some(log);
@@ -105,7 +113,8 @@ pub fn run(folders: &Folders, program: &Path, name: &str, budget: Duration) -> R
     Ok(outcome)
 }
 
-/// Whether an input takes more than `limit` by the processor's clock, or breaks a property besides.
+/// Whether an input takes more than `limit` by the processor's clock, sleeps for that long, or
+/// breaks a property besides.
 fn hangs(program: &Path, name: &str, input: &Path, limit: Duration) -> Result<bool> {
     let scratch = Scratch::new(name)?;
     let mut command = command(program, &scratch);
@@ -116,8 +125,8 @@ fn hangs(program: &Path, name: &str, input: &Path, limit: Duration) -> Result<bo
         .arg(format!("-artifact_prefix={}/", scratch.0.display()))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let ended = attend(&mut command, limit)?;
-    Ok(ended.is_spent || !ended.is_success)
+    let ended = attend(&mut command, limit, limit)?;
+    Ok(ended.end != End::ByItself { is_success: true })
 }
 
 /// The program at the lowest priority, with a folder in memory for what it writes.
@@ -130,37 +139,56 @@ fn command(program: &Path, scratch: &Scratch) -> Command {
     command
 }
 
-/// How a program ended.
+/// A program that ended.
 struct Ended {
     used: Duration,
-    /// Whether it was told to, because that was all that it may use.
-    is_spent: bool,
-    is_success: bool,
+    end: End,
 }
 
-/// Waits until the program ends, or has used `budget` and was told to end.
-fn attend(command: &mut Command, budget: Duration) -> Result<Ended> {
+/// How.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    ByItself {
+        is_success: bool,
+    },
+    /// It was told to: that was all that it may use.
+    Spent,
+    /// It was killed: it used no time any more, and was not kept from it either.
+    Asleep,
+}
+
+/// Waits until the program ends, has used `budget` and was told to end, or has slept for `asleep`.
+fn attend(command: &mut Command, budget: Duration, asleep: Duration) -> Result<Ended> {
     let mut child = Guarded(command.spawn().context("cannot start a fuzz target")?);
     let per_second = rustix::param::clock_ticks_per_second();
     let stat = format!("/proc/{}/stat", child.0.id());
     let mut used = Duration::ZERO;
-    let mut is_spent = false;
+    let mut slept = Duration::ZERO;
+    let mut told = None;
     loop {
-        let ticks = fs::read_to_string(&stat).ok();
-        if let Some(ticks) = ticks.as_deref().and_then(progress::ticks) {
+        let stat = fs::read_to_string(&stat).unwrap_or_default();
+        let before = used;
+        if let Some(ticks) = progress::ticks(&stat) {
             used = used.max(progress::time(ticks, per_second));
         }
         if let Some(status) = child.0.try_wait()? {
-            return Ok(Ended {
-                used,
-                is_spent,
-                is_success: status.success(),
-            });
+            let is_success = status.success();
+            let end = told.unwrap_or(End::ByItself { is_success });
+            return Ok(Ended { used, end });
         }
-        if used >= budget && !is_spent {
-            is_spent = true;
+        // Glances are counted and not the clock: the machine, or this program, may have been away.
+        slept = match used == before && progress::is_asleep(&stat) {
+            true => slept.saturating_add(GLANCE),
+            false => Duration::ZERO,
+        };
+        if used >= budget && told.is_none() {
+            told = Some(End::Spent);
             // It ends between two inputs.
             signal(&child.0, rustix::process::Signal::USR1);
+        }
+        if slept >= asleep {
+            told = Some(End::Asleep);
+            child.0.kill()?;
         }
         if used >= budget.saturating_add(HANGING) {
             child.0.kill()?;
@@ -228,10 +256,21 @@ mod tests {
     fn a_program_is_stopped_by_what_it_used_and_not_by_the_clock_on_the_wall() {
         let busy = "trap 'exit 0' USR1; while :; do :; done";
         let budget = Duration::from_millis(200);
-        let ended = attend(Command::new("sh").args(["-c", busy]), budget).unwrap();
-        assert!(ended.is_spent && ended.is_success && ended.used >= budget);
-        let ended = attend(Command::new("sleep").arg("0.5"), budget).unwrap();
-        assert!(!ended.is_spent && ended.is_success && ended.used < budget);
+        let ended = attend(Command::new("sh").args(["-c", busy]), budget, ASLEEP).unwrap();
+        assert!(ended.end == End::Spent && ended.used >= budget);
+        let ended = attend(Command::new("sleep").arg("0.5"), budget, ASLEEP).unwrap();
+        assert_eq!(ended.end, End::ByItself { is_success: true });
+        assert!(ended.used < budget);
+    }
+
+    #[test]
+    fn a_program_that_sleeps_is_ended_and_one_that_was_stopped_is_not() {
+        let (budget, asleep) = (Duration::from_secs(60), Duration::from_millis(600));
+        let ended = attend(Command::new("sleep").arg("100"), budget, asleep).unwrap();
+        assert_eq!(ended.end, End::Asleep);
+        let stopped = "(sleep 2; kill -CONT $$) & kill -STOP $$; exit 0";
+        let ended = attend(Command::new("sh").args(["-c", stopped]), budget, asleep).unwrap();
+        assert_eq!(ended.end, End::ByItself { is_success: true });
     }
 
     /// What [`hangs`] relies on in a libFuzzer program: it begins with a folder, and ends when told.
@@ -256,6 +295,7 @@ trap 'exit 0' USR1
         };
         assert!(hangs("while :; do :; done"));
         assert!(hangs("exit 77"));
+        assert!(hangs("sleep 100"));
         assert!(!hangs("exit 0"));
         // Away for longer than it may use.
         assert!(!hangs("(sleep 0.5; kill -CONT $$) & kill -STOP $$; exit 0"));

@@ -85,6 +85,13 @@ pub fn ticks(stat: &str) -> Option<u64> {
     Some(user.saturating_add(system))
 }
 
+/// Whether a process waits for something to happen, as `/proc/PID/stat` says: it neither has the
+/// processor, nor waits for it or the disk, nor was stopped.
+pub fn is_asleep(stat: &str) -> bool {
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
+}
+
 /// So many ticks as time.
 pub fn time(ticks: u64, per_second: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1_000) / per_second.max(1))
@@ -117,5 +124,6 @@ mod tests {
         assert_eq!(ticks(stat), Some(300));
         assert_eq!(time(300, 100), Duration::from_secs(3));
         assert_eq!(ticks("17 (x) S 1"), None);
+        assert!(is_asleep(stat) && !is_asleep("17 (S) T 1"));
     }
 }
