@@ -16,7 +16,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -56,12 +56,12 @@ impl SledIndex {
             let name = entry?.file_name();
             numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
         }
+        let garbled = || StoreError::Index("the name of its database is garbled".to_owned());
         let number = match std::fs::read_to_string(folder.join("current")) {
-            Ok(text) => text
-                .trim()
-                .parse()
-                .map_err(|_| StoreError::Index("the name of its database is garbled".to_owned()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(text) => text.trim().parse().map_err(|_| garbled())?,
+            // Not UTF-8.
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Err(garbled()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let number = numbers
                     .iter()
                     .max()
@@ -197,7 +197,7 @@ impl Index for SledIndex {
         let number = self.current().number.saturating_add(1);
         // What an attempt that failed could not remove must not come back as rows.
         match std::fs::remove_dir_all(self.folder.join(number.to_string())) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         let next = Arc::new(Database::open(&self.folder, number)?);
@@ -304,7 +304,7 @@ impl Drop for Database {
 fn wait_for_lock(path: &Path) -> Result<(), StoreError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let (pause, tries) = LOCK_TRIES;
@@ -350,4 +350,20 @@ fn failed(error: sled::Error) -> StoreError {
 
 fn gave_up() -> StoreError {
     StoreError::Index("its compaction was given up, and is tried again later".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r_crash_15_a_number_that_is_garbled_is_damage_and_no_failing_disk() {
+        for garbage in [&b"\xff\xfe"[..], b"", b"1 2", b"-1"] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(SledIndex::open(folder.path()).unwrap());
+            std::fs::write(folder.path().join("current"), garbage).unwrap();
+            let error = SledIndex::open(folder.path()).err().unwrap();
+            assert!(error.is_damage(), "{garbage:?}: {error}");
+        }
+    }
 }
