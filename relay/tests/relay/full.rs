@@ -2,8 +2,9 @@
 
 use sotto_relay::config::IndexEngine;
 use sotto_relay::policy::Rules;
-use sotto_relay::store::Opened;
+use sotto_relay::store::compaction::Compacted;
 use sotto_relay::store::recovery::{self, DiskOptions};
+use sotto_relay::store::{Opened, StoreError};
 use wire::{Event, EventId};
 
 use crate::files;
@@ -171,4 +172,57 @@ fn r_gone_7_a_compaction_that_meets_a_full_disk_leaves_nothing_that_a_deletion_m
                 .all(|answer| answer.message.starts_with("blocked:"))
         );
     }
+}
+
+/// What does not depend on the engine is asked of one of them.
+#[test]
+fn r_fair_9_a_compaction_that_meets_a_full_disk_goes_on_where_it_was() {
+    let slices_of = |failures: usize| -> Option<usize> {
+        // Only root can make one.
+        let disk = SmallDisk::new()?;
+        disk.grow();
+        let data = disk.0.path().join("data");
+        let options = DiskOptions {
+            segment_bytes: 4_000_000,
+            ..files::options(&data, IndexEngine::Runs)
+        };
+        let mut opened = recovery::open(&options, Rules::default()).unwrap();
+        let notes: Vec<Event> = (0..80)
+            .map(|number| person(1).note(&format!("<{number:08}>").repeat(6_000)))
+            .collect();
+        for notes in notes.chunks(8) {
+            files::write(&mut opened, notes);
+        }
+        // Of the first segment every second.
+        for note in notes[..60].iter().step_by(2) {
+            assert!(files::write(&mut opened, &[person(1).deletion(note)])[0].accepted);
+        }
+        let filler = disk.0.path().join("filler");
+        let (mut slices, mut failed) = (0, 0);
+        loop {
+            // Once after each of several slices that move something.
+            let is_full = failed < failures && slices == 4 + failed;
+            if is_full {
+                std::fs::write(&filler, vec![1; disk.free() as usize]).unwrap();
+            }
+            let done = opened.writer.compact_some(now(), true);
+            if is_full {
+                assert!(matches!(done, Err(StoreError::DiskFull)), "{done:?}");
+                std::fs::remove_file(&filler).unwrap();
+                failed += 1;
+                continue;
+            }
+            match done.unwrap() {
+                Compacted::Slice => slices += 1,
+                Compacted::Waits => std::thread::sleep(std::time::Duration::from_millis(1)),
+                Compacted::Segment => break,
+                Compacted::Nothing => panic!("there was nothing to do"),
+            }
+        }
+        assert_eq!(found(&opened).len(), 50);
+        Some(slices)
+    };
+    let undisturbed = slices_of(0);
+    assert!(undisturbed.is_none_or(|slices| slices > 12));
+    assert_eq!(slices_of(3), undisturbed);
 }
