@@ -129,6 +129,8 @@ fn reopen(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
     use crate::config::IndexEngine;
     use crate::policy::Rules;
@@ -178,5 +180,39 @@ mod tests {
                 assert_eq!(writer.seq(), 3);
             }
         }
+    }
+
+    /// Its threads meet the damage before anybody reads.
+    #[test]
+    fn r_crash_15_damage_that_merging_meets_is_mended_before_anybody_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DiskOptions {
+            folder: folder.path(),
+            index: IndexEngine::Runs,
+            segment_bytes: 1 << 20,
+            reserve_bytes: 0,
+        };
+        let mut opened = recovery::open(&options, Rules::default()).unwrap();
+        let writer = &mut opened.writer;
+        let stored = put(writer, "stored");
+        opened.store.compact_index().unwrap();
+        for entry in std::fs::read_dir(folder.path().join("index")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "run") {
+                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                file.write_all_at(&[0x55; 16], 16).unwrap();
+            }
+        }
+        assert!(!writer.needs_mending());
+        assert!(opened.store.compact_index().is_err());
+        assert!(writer.needs_mending());
+        let mended = writer.mend().unwrap();
+        assert!(
+            matches!(&mended, Mended::Whole(told) if told.is_empty()),
+            "{mended:?}"
+        );
+        assert!(opened.store.contains(&stored.id()).unwrap());
+        assert!(!writer.needs_mending());
+        opened.store.compact_index().unwrap();
     }
 }

@@ -78,6 +78,12 @@ pub trait Index: Send + Sync {
 
     /// Rewrites what is needed so that removed rows leave the disk.
     fn compact(&self) -> Result<(), StoreError>;
+
+    /// Whether it has met, in work of its own that nobody waits for, a file that does not hold what
+    /// was written to it. An engine that says so to whoever reads next need not.
+    fn has_met_damage(&self) -> bool {
+        false
+    }
 }
 
 /// Takes the key and value of a row, and says whether to go on.

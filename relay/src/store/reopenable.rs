@@ -28,13 +28,13 @@ impl Reopenable {
     /// Whether a read or a batch has failed since it was put here. Engines differ in what they do
     /// after that; none is sure to go on.
     pub(super) fn has_failed(&self) -> bool {
-        self.has_failed.load(Ordering::Acquire)
+        self.has_failed.load(Ordering::Acquire) || self.has_met_damage()
     }
 
-    /// Whether that was a read of a file that does not hold what was written to it. To open such an
-    /// index again is not enough.
+    /// Whether a file does not hold what was written to it. To open such an index again is not
+    /// enough.
     pub(super) fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Acquire)
+        self.is_damaged.load(Ordering::Acquire) || self.has_met_damage()
     }
 
     /// Closes it, once nobody uses it. Whoever comes meanwhile gets an error. False where somebody
@@ -111,5 +111,9 @@ impl Index for Reopenable {
 
     fn compact(&self) -> Result<(), StoreError> {
         self.current()?.compact()
+    }
+
+    fn has_met_damage(&self) -> bool {
+        self.current().is_ok_and(|index| index.has_met_damage())
     }
 }

@@ -213,6 +213,10 @@ impl Index for RunsIndex {
         }
         Ok(())
     }
+
+    fn has_met_damage(&self) -> bool {
+        self.shared.is_disowned.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for RunsIndex {
