@@ -63,7 +63,10 @@ async fn r_full_3_on_a_full_disk_the_reserve_is_kept_for_what_is_stored() {
         let (stored, absent) = (sender.wrap(&to, "stored"), sender.wrap(&to, "absent"));
         let config = files::config(folder.path(), engine);
         let relay = start(config.clone()).await;
-        Client::connect(&relay.url()).await.put(&stored).await;
+        let mut client = Client::connect(&relay.url()).await;
+        let note = person(4).note("of somebody who vanishes");
+        client.put(&stored).await;
+        client.put(&note).await;
         relay.stop().await.unwrap();
 
         let mut full = config.clone();
@@ -80,6 +83,11 @@ async fn r_full_3_on_a_full_disk_the_reserve_is_kept_for_what_is_stored() {
         for _ in 0..2 {
             client.put(&sender.deletion(&stored)).await;
         }
+        // The same with requests to vanish.
+        let vanish = |number| person(number).sign(62, now(), &[&["relay", "ALL_RELAYS"]], "");
+        let (accepted, text) = client.publish(&vanish(3)).await;
+        assert!(!accepted && text.starts_with("error:"), "{text}");
+        client.put(&vanish(4)).await;
         relay.stop().await.unwrap();
 
         let relay = start(config).await;
@@ -87,6 +95,9 @@ async fn r_full_3_on_a_full_disk_the_reserve_is_kept_for_what_is_stored() {
         let (accepted, text) = client.publish(&stored).await;
         assert!(!accepted && text.starts_with("blocked:"), "{text}");
         client.put(&absent).await;
+        client.put(&person(3).note("of somebody who is here")).await;
+        let (accepted, text) = client.publish(&note).await;
+        assert!(!accepted && text.starts_with("blocked:"), "{text}");
         relay.stop().await.unwrap();
     }
 }

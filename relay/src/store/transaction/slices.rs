@@ -54,12 +54,11 @@ impl Writer {
         if before.transpose()?.is_some_and(|before| before >= up_to) {
             return Ok(Outcome::Duplicate);
         }
-        let left = match self.vanishing.get(&(hash, up_to)) {
-            Some(left) => left.clone(),
-            None => self.reach_of(&author, up_to),
-        };
+        let begun = self.vanishing.get(&(hash, up_to)).cloned();
+        let is_begun = begun.is_some();
+        let left = begun.unwrap_or_else(|| self.reach_of(&author, up_to));
         // While it goes on the author's events are refused, and if it fails they are not.
-        let outcome = self.vanish_on(&author, up_to, left, budget, now);
+        let outcome = self.vanish_on(&author, up_to, left, is_begun, budget, now);
         match &outcome {
             Ok(Some(left)) => {
                 self.vanishing.insert((hash, up_to), left.clone());
@@ -89,14 +88,17 @@ impl Writer {
         author: &PublicKey,
         up_to: u64,
         mut left: [Range<Vec<u8>>; 2],
+        is_begun: bool,
         budget: usize,
         now: u64,
     ) -> Result<Option<[Range<Vec<u8>>; 2]>, StoreError> {
         let mut transaction = self.begin(now)?;
+        let mut had_something = is_begun;
         for range in &mut left {
             let found = transaction
                 .rows
                 .keys(&range.start, &range.end, ERASE_CHUNK)?;
+            had_something |= !found.is_empty();
             for key in &found {
                 if transaction.rows.len() >= budget {
                     transaction.commit()?;
@@ -111,6 +113,10 @@ impl Writer {
                 transaction.commit()?;
                 return Ok(Some(left));
             }
+        }
+        // The reserve is for taking things away. Keys that have nothing here are without end.
+        if !had_something && !transaction.has_room {
+            return Err(StoreError::DiskFull);
         }
         let hash = transaction.store.hasher().author(author);
         let record = Record::Vanish {
