@@ -42,8 +42,6 @@ pub struct Writer {
     checks_duplicates: bool,
     /// How far the requests to vanish have come that are being carried out, by author and time.
     vanishing: Vanishing,
-    /// Deletions that are being carried out and took wraps away already.
-    of_wraps: BTreeSet<Hash>,
     /// How far the compaction has come that is being carried out.
     pub(super) compaction: Option<Compaction>,
     /// Segments that could not be read or moved, and stay as they are until the next start.
@@ -84,7 +82,6 @@ impl Writer {
             seq,
             checks_duplicates: false,
             vanishing: BTreeMap::new(),
-            of_wraps: BTreeSet::new(),
             compaction: None,
             unmoved: BTreeSet::new(),
         }
@@ -141,7 +138,6 @@ impl Writer {
             seq: &mut self.seq,
             checks_duplicates: self.checks_duplicates,
             vanishing: &self.vanishing,
-            of_wraps: &mut self.of_wraps,
             next_seq: 0,
             now,
         }
@@ -158,7 +154,6 @@ pub struct Transaction<'w> {
     seq: &'w mut u64,
     checks_duplicates: bool,
     vanishing: &'w Vanishing,
-    of_wraps: &'w mut BTreeSet<Hash>,
     next_seq: u64,
     now: u64,
     has_room: bool,

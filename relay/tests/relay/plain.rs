@@ -14,6 +14,8 @@ pub struct PlainRelay {
     events: Vec<Event>,
     /// Who wants which id gone, and until when that is remembered.
     deletions: Vec<(EventId, PublicKey, u64)>,
+    /// Requests to delete that did not say that they were about wraps, and took one away.
+    took_wraps: Vec<(EventId, u64)>,
     /// Kind, author and `d`, and up to which time.
     deleted_addresses: Vec<(Address, u64)>,
     vanished: Vec<(PublicKey, u64)>,
@@ -156,7 +158,13 @@ impl PlainRelay {
         };
         let kinds = values("k");
         let is_of_wraps = |kind: &String| kind == "1059" || kind == "21059";
-        let mut concerns_wraps = kinds.iter().any(is_of_wraps);
+        let says_wraps = kinds.iter().any(is_of_wraps);
+        // The same request may have taken away a wrap before.
+        let is_marked = self
+            .took_wraps
+            .iter()
+            .any(|(id, until)| *id == request.id() && *until > now);
+        let mut concerns_wraps = says_wraps || is_marked;
         let window_end = now + self.window.past + self.window.future;
         // Where something else is named too, what is not here may be that.
         let of_absent = match !kinds.is_empty() && kinds.iter().all(is_of_wraps) {
@@ -165,13 +173,22 @@ impl PlainRelay {
         };
         let (mut remembered, mut own, mut names_others) = (Vec::new(), Vec::new(), false);
         for id in values("e").iter().map(|id| EventId::from_hex(id).unwrap()) {
+            let is_known = self
+                .deletions
+                .iter()
+                .any(|(other, key, until)| *other == id && *key == deleter && *until > now);
             let Some(target) = self.events.iter().find(|event| event.id() == id) else {
-                remembered.push((id, deleter, of_absent));
+                if !(is_marked && is_known) {
+                    remembered.push((id, deleter, of_absent));
+                }
                 continue;
             };
             let is_wrap_for_them = target.kind() == 1059 && recipient(target) == Some(deleter);
             if is_wrap_for_them || (target.pubkey() == deleter && target.kind() != 5) {
                 concerns_wraps |= target.kind() == 1059;
+                if target.kind() == 1059 && !says_wraps {
+                    self.took_wraps.push((request.id(), window_end));
+                }
                 let until = match target.kind() {
                     1059 => window_end,
                     _ => u64::MAX,

@@ -42,9 +42,12 @@ impl Transaction<'_> {
         };
         let until_of_absent =
             until_of(concerns_wraps && request.tags().values("k").all(is_of_wraps));
-        // Which of its targets were wraps cannot be told any more once they went.
-        let request_id = hasher.id(&request.id());
-        concerns_wraps |= self.of_wraps.contains(&request_id);
+        let says_wraps = concerns_wraps;
+        // Which of its targets were wraps cannot be told any more once they went: neither by its
+        // next slice, nor when it is sent again.
+        let mark = hasher.id(&request.id());
+        let is_marked = self.rows.get(&keys::deletion(&mark))?.is_some();
+        concerns_wraps |= is_marked;
         let mut has_own = false;
         let mut names_others = false;
         for id in request
@@ -78,10 +81,13 @@ impl Transaction<'_> {
                 has_own = true;
                 let is_wrap = kinds::is_wrap(kind);
                 concerns_wraps |= is_wrap;
+                if is_wrap && !says_wraps {
+                    self.remember_until(mark, window_end)?;
+                }
                 self.remember(&id, &deleter, until_of(is_wrap))?;
                 self.erase(&hash)?;
                 if self.rows.len() >= most_rows {
-                    return Ok(self.leave_unfinished(request_id, concerns_wraps));
+                    return Ok(Outcome::Unfinished);
                 }
             }
         }
@@ -100,7 +106,7 @@ impl Transaction<'_> {
                 names_others = true;
             }
         }
-        has_own |= unknown.iter().any(|(_, is_remembered)| *is_remembered);
+        has_own |= unknown.iter().any(|absent| absent.until.is_some());
         if let (Some(refusal), false) = (unless_own, has_own) {
             return Ok(Outcome::Refused(refusal));
         }
@@ -110,24 +116,27 @@ impl Transaction<'_> {
         }
         // The reserve is for taking things away. Anybody can ask for what is not here, without end.
         let mut is_left_out = false;
-        for (id, is_remembered) in unknown {
+        for absent in unknown {
+            if is_marked && absent.until.is_some() {
+                // As long as it takes, which is known from when it was here.
+                continue;
+            }
             if self.has_room {
-                self.remember(&id, &deleter, until_of_absent)?;
+                self.remember(&absent.id, &deleter, until_of_absent)?;
             } else {
-                is_left_out |= !is_remembered;
+                is_left_out |= absent.until.is_none();
             }
         }
         for (address, current) in addresses {
             if self.has_room || current.is_some() {
                 self.delete_address(&address, current, request.created_at())?;
                 if self.rows.len() >= most_rows {
-                    return Ok(self.leave_unfinished(request_id, concerns_wraps));
+                    return Ok(Outcome::Unfinished);
                 }
             } else {
                 is_left_out = true;
             }
         }
-        self.of_wraps.remove(&request_id);
         if is_left_out {
             // What was here is erased all the same; the sender tries again for the rest.
             return Err(StoreError::DiskFull);
@@ -142,17 +151,11 @@ impl Transaction<'_> {
         }
     }
 
-    fn leave_unfinished(&mut self, request: Hash, concerns_wraps: bool) -> Outcome {
-        if concerns_wraps {
-            self.of_wraps.insert(request);
-        }
-        Outcome::Unfinished
-    }
-
-    /// What there is to know of an event that is not here: whether `deleter` deleted it before.
-    fn as_absent(&self, id: &EventId, deleter: &PublicKey) -> Result<(EventId, bool), StoreError> {
+    /// What there is to know of an event that is not here.
+    fn as_absent(&self, id: &EventId, deleter: &PublicKey) -> Result<Absent, StoreError> {
         let row = keys::deletion(&self.store.hasher().deletion(id, deleter));
-        Ok((*id, self.rows.get(&row)?.is_some()))
+        let until = self.rows.number(&row)?;
+        Ok(Absent { id: *id, until })
     }
 
     fn delete_address(
@@ -190,6 +193,11 @@ impl Transaction<'_> {
         until: u64,
     ) -> Result<(), StoreError> {
         let deletion = self.store.hasher().deletion(id, deleter);
+        self.remember_until(deletion, until)
+    }
+
+    /// Of a deletion's hash, or a request's: where its own id is remembered so, it took wraps away.
+    fn remember_until(&mut self, deletion: Hash, until: u64) -> Result<(), StoreError> {
         let key = keys::deletion(&deletion);
         if self.rows.number(&key)?.is_some_and(|known| known >= until) {
             return Ok(());
@@ -221,6 +229,13 @@ impl Transaction<'_> {
         let is_for_them = kind == kinds::WRAP && recipient == hasher.recipient(deleter);
         Ok((is_own || is_for_them).then_some(kind))
     }
+}
+
+/// An event that is not here, or not for whoever wants it gone.
+struct Absent {
+    id: EventId,
+    /// Until when it is remembered that they deleted it before.
+    until: Option<u64>,
 }
 
 /// Whether `deleter` may delete the event: their own (never a deletion, NIP-09), or a wrap
