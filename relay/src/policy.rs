@@ -11,6 +11,7 @@ mod work;
 use std::collections::BTreeSet;
 
 use wire::event::Tags;
+use wire::filter::Values;
 use wire::{Event, Filter, PublicKey, RelayUrl, kinds, limits};
 
 use crate::curve;
@@ -356,19 +357,43 @@ pub fn may_read(event: &Event, auth: &[PublicKey]) -> bool {
     Readers::of(event).include(auth)
 }
 
-/// Whether the subscription, count or reconciliation may be opened at all: one that could match guarded kinds waits for
-/// AUTH, so that a client never takes silence for an empty inbox.
+/// Whether the subscription, count or reconciliation may be opened at all: one that could match
+/// guarded kinds waits for AUTH, and one that asks for the wraps of others alone for theirs, so that
+/// a client never takes silence for an empty inbox.
 pub fn may_ask(filters: &[Filter], auth: &[PublicKey]) -> Result<(), Refusal> {
-    let could_match_guarded = filters.iter().any(|filter| {
-        filter
-            .kinds
-            .as_ref()
-            .is_none_or(|kinds| GUARDED.iter().any(|kind| kinds.contains(kind)))
-    });
-    match auth {
-        [] if could_match_guarded => Err(Refusal::ReadNeedsAuth),
-        _ => Ok(()),
+    let is_refused = |filter: &Filter| match auth {
+        [] => could_match_guarded(filter),
+        _ => asks_for_others_wraps_alone(filter, auth),
+    };
+    match filters.iter().any(is_refused) {
+        true => Err(Refusal::ReadNeedsAuth),
+        false => Ok(()),
     }
+}
+
+/// Whether something may match that is not shown, and would be if another key were proved: then it
+/// is not for the relay to say that all of it was sent.
+pub fn may_hide(filter: &Filter, auth: &[PublicKey]) -> bool {
+    let others = |people: &Values<String>| people.iter().any(|key| !is_proved(key, auth));
+    could_match_guarded(filter) && filter.tags.get('p').is_some_and(others)
+}
+
+fn could_match_guarded(filter: &Filter) -> bool {
+    let guarded = |kinds: &Values<u16>| GUARDED.iter().any(|kind| kinds.contains(kind));
+    filter.kinds.as_ref().is_none_or(guarded)
+}
+
+fn asks_for_others_wraps_alone(filter: &Filter, auth: &[PublicKey]) -> bool {
+    let wraps = |kinds: &Values<u16>| kinds.iter().all(|kind| kinds::is_wrap(*kind));
+    let others = |people: &Values<String>| people.iter().all(|key| !is_proved(key, auth));
+    let (kinds, people) = (filter.kinds.as_ref(), filter.tags.get('p'));
+    // Of nothing nobody has any.
+    let is_empty = kinds.is_some_and(Values::is_empty) || people.is_some_and(Values::is_empty);
+    !is_empty && kinds.is_some_and(wraps) && people.is_some_and(others)
+}
+
+fn is_proved(key: &str, auth: &[PublicKey]) -> bool {
+    PublicKey::from_hex(key).is_ok_and(|key| auth.contains(&key))
 }
 
 /// What the `OK` says to whoever has proved `key`; mostly nothing. A key that is no member may read

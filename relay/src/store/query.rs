@@ -22,6 +22,7 @@ use merge::{Found, Merge, PAGE_ROWS, Range, Work};
 use super::keys;
 use super::stored::PRELUDE;
 use super::{EventStore, StoreError, Stored};
+use crate::policy;
 
 /// Bytes of events in one page, about.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -165,9 +166,11 @@ impl Query {
 
     /// After the last page, whether every event that the filter matches and the reader may see
     /// was in one (NIP-67): false where a limit held some back, none where that would have taken
-    /// a long search to say, or where nothing was asked for.
+    /// a long search to say, where nothing was asked for, or where the filter names others too whose
+    /// wraps might be here.
     pub fn is_complete(&self) -> Option<bool> {
         self.is_complete
+            .filter(|is_complete| !is_complete || !policy::may_hide(&self.filter, &self.auth))
     }
 
     /// The next events. A page may be empty although more follow: its work is bounded too.

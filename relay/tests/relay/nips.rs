@@ -282,7 +282,8 @@ async fn r_eph_2_an_ephemeral_wrap_goes_to_its_recipient_alone_and_into_no_file(
     let mut reader = Client::connect_as(&relay.url(), &to).await;
     reader.ask(&id, &[mailbox(&to)]).await.unwrap();
     let mut curious = Client::connect_as(&relay.url(), &other).await;
-    curious.ask(&id, &[mailbox(&to)]).await.unwrap();
+    let refused = curious.ask(&id, &[mailbox(&to)]).await.unwrap_err();
+    assert!(refused.starts_with("auth-required:"), "{refused}");
     curious
         .ask(&subscription("all"), &[kinds(21059)])
         .await

@@ -94,7 +94,8 @@ async fn r_auth_1_wraps_reach_their_recipient_alone() {
     let wrap = person(100).wrap(&bob, "sealed");
     sender.put(&wrap).await;
     assert_eq!(ids(&recipient.mailbox(&bob).await), [wrap.id()]);
-    assert!(other.mailbox(&bob).await.is_empty());
+    let refused = other.fetch(mailbox(&bob)).await.unwrap_err();
+    assert!(refused.starts_with("auth-required:"), "{refused}");
     let refused = sender.fetch(mailbox(&bob)).await.unwrap_err();
     assert!(refused.starts_with("auth-required:"), "{refused}");
     relay.stop().await.unwrap();
