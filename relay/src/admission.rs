@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wire::{Event, OkMessage, PublicKey, Reason, VerifiedEvent};
 
 use crate::enforcement;
+use crate::history::History;
 use crate::policy::{Refusal, Wish};
 use crate::roster::{Joined, RosterFile};
 use crate::server::Shared;
@@ -47,15 +48,21 @@ impl Answer {
     }
 }
 
-/// Answers a request of somebody who has authenticated `auth`. What it granted is on disk before
-/// this returns, and counts for the next event of the same connection.
-pub async fn answer(shared: &Arc<Shared>, event: Event, auth: &[PublicKey]) -> Answer {
+/// Answers a request of somebody who has authenticated `auth`; it waits its turn among `readers`.
+/// What it granted is on disk before this returns, and counts for the next event of the same
+/// connection.
+pub async fn answer(
+    shared: &Arc<Shared>,
+    readers: &History,
+    event: Event,
+    auth: &[PublicKey],
+) -> Answer {
     let in_force = shared.settings.get();
     let now = in_force.config.clock.now();
     let (auth, file) = (auth.to_vec(), shared.roster.clone());
     let asked = in_force.clone();
     // A signature, and a look at a file.
-    let read = tokio::task::spawn_blocking(move || read(event, &auth, now, &file, &asked));
+    let read = readers.aside(move || read(event, &auth, now, &file, &asked));
     let (key, wish) = match read.await {
         Ok(Ok(wish)) => wish,
         Ok(Err(answer)) => return answer,
@@ -70,7 +77,6 @@ pub async fn answer(shared: &Arc<Shared>, event: Event, auth: &[PublicKey]) -> A
             let joined = enforcement::change(shared, redeem).await;
             joined.map(|done| done.map(|joined| welcome(joined, &in_force)))
         }
-        Wish::Leave if is_configured => Ok(Err(Refusal::ConfiguredMember)),
         Wish::Leave => {
             let leave = move |roster: &mut crate::roster::Roster| Ok(roster.unallow(&key));
             let left = enforcement::change(shared, leave).await;
@@ -102,16 +108,20 @@ fn read(
     })?;
     let key = event.pubkey();
     let wish = Wish::read(&event, auth, now).map_err(Answer::no)?;
-    if let Wish::Join(code) = &wish {
-        // The command line may have made an invite a moment ago.
-        let roster = file.refresh().map_err(|error| {
-            tracing::error!(%error, "the roster was not read");
-            Answer::failed("the relay could not look it up, try again later")
-        })?;
-        let is_member = in_force.config.rules.writers.lists(&key) || roster.is_member(&key);
-        if !is_member {
-            roster.may_redeem(code, &key, now).map_err(Answer::no)?;
-        }
+    // The command line may have made an invite, or a member, a moment ago.
+    let roster = file.refresh().map_err(|error| {
+        tracing::error!(%error, "the roster was not read");
+        Answer::failed("the relay could not look it up, try again later")
+    })?;
+    let is_listed = in_force.config.rules.writers.lists(&key);
+    let is_member = roster.is_member(&key);
+    // Whatever would change nothing ends here: anybody may ask for it, again and again.
+    match &wish {
+        Wish::Join(_) if is_listed || is_member => return Err(welcome(Joined::Before, in_force)),
+        Wish::Join(code) => roster.may_redeem(code, &key, now).map_err(Answer::no)?,
+        Wish::Leave if is_listed => return Err(Answer::no(Refusal::ConfiguredMember)),
+        Wish::Leave if !is_member => return Err(goodbye(false)),
+        Wish::Leave => {}
     }
     Ok((key, wish))
 }
