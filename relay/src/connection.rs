@@ -7,6 +7,7 @@ mod writing;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt as _;
@@ -75,6 +76,8 @@ struct Subscription {
     _stop: oneshot::Sender<Infallible>,
     /// What its filters take.
     filters: Held,
+    /// Whether the store failed it: then it is closed, which the client was told.
+    has_failed: Arc<AtomicBool>,
 }
 
 /// Why a connection ends from our side.
@@ -83,8 +86,10 @@ enum End {
     Gone,
     /// The relay stops.
     Stop,
-    /// The client broke a rule too often.
+    /// The client broke a rule too often. What waits for it, and says why, is sent before.
     Policy(&'static str),
+    /// It proved a key that may read nothing here any more.
+    Banned,
 }
 
 impl Connection {
@@ -134,12 +139,22 @@ impl Connection {
     /// Serves it until one side has enough.
     pub async fn serve(&mut self, socket: &mut WebSocket) {
         let end = self.exchange(socket).await;
+        if let End::Policy(_) = end {
+            // Answers, and nothing new: whoever breaks rules does not keep us.
+            while let Some(open) = self.subscriptions.last() {
+                let id = open.id.clone();
+                self.unsubscribe(&id);
+            }
+            let grace = self.in_force.config.limits.grace;
+            let _ = timeout(grace, Box::pin(self.wind_up(socket))).await;
+        }
         self.closed.cancel();
         self.outbox.close();
         let frame = match end {
             End::Gone => None,
             End::Stop => Some((GOING_AWAY, "the relay stops")),
             End::Policy(why) => Some((POLICY, why)),
+            End::Banned => Some((POLICY, "this key is banned here")),
         };
         if let Some((code, reason)) = frame {
             let close = Message::Close(Some(CloseFrame {
@@ -234,7 +249,7 @@ impl Connection {
         }
     }
 
-    /// The relay stops: nothing more is read, and what was taken is answered.
+    /// Nothing more is read, and what was taken is answered.
     async fn wind_up(&mut self, socket: &mut WebSocket) -> End {
         let limits = &self.in_force.config.limits;
         let all = u32::try_from(limits.events_in_flight).unwrap_or(u32::MAX);

@@ -1,6 +1,7 @@
 //! Requests for events: subscriptions, counts, reconciliations.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, oneshot};
 use wire::{Filter, OkMessage, Reason, RelayFrame, SubscriptionId};
@@ -15,6 +16,7 @@ use crate::reconcile::Opening;
 impl Connection {
     pub(super) fn subscribe(&mut self, id: SubscriptionId, filters: Vec<Filter>) {
         self.unsubscribe(&id);
+        self.forget_failed();
         self.shared.metrics.reqs.add(1);
         if let Err(refusal) = policy::may_ask(&filters, &self.auth) {
             self.shared.metrics.refused_to_answer(refusal);
@@ -51,11 +53,13 @@ impl Connection {
             return;
         };
         let (stop, stopped) = oneshot::channel();
+        let has_failed = Arc::new(AtomicBool::new(false));
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
             id: id.clone(),
             _stop: stop,
             filters: self.account.hold(weight),
+            has_failed: has_failed.clone(),
         });
         self.shared.metrics.subscriptions.add(1);
         let request = Request {
@@ -72,7 +76,10 @@ impl Connection {
         let history = history.paid_by(self.reading.clone());
         let live = self.shared.live.clone();
         // Nothing comes after CLOSED.
-        let end = move || live.change(|fanout, _| fanout.end(key));
+        let end = move || {
+            live.change(|fanout, _| fanout.end(key));
+            has_failed.store(true, Ordering::Release);
+        };
         tokio::spawn(history.send(request, stopped, end));
     }
 
@@ -151,6 +158,15 @@ impl Connection {
         self.reconciliations.remove(id);
         let text = OkMessage::new(reason, text).text;
         self.outbox.push(RelayFrame::neg_err(id, &text));
+    }
+
+    /// Lets go of subscriptions that the store failed: nobody closes them a second time.
+    fn forget_failed(&mut self) {
+        let before = self.subscriptions.len();
+        self.subscriptions
+            .retain(|open| !open.has_failed.load(Ordering::Acquire));
+        let gone = before - self.subscriptions.len();
+        self.shared.metrics.subscriptions.sub(gone);
     }
 
     pub(super) fn unsubscribe(&mut self, id: &SubscriptionId) {

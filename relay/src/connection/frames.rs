@@ -52,11 +52,11 @@ impl Connection {
     }
 
     fn refuse_frame(&mut self, refusal: DecodeRefusal) -> Result<(), End> {
-        self.garbage += 1;
-        self.shared.metrics.malformed.add(1);
-        if self.garbage > self.in_force.config.limits.malformed_messages {
-            return Err(End::Policy("too many malformed messages"));
+        if refusal.is_garbage() {
+            self.garbage += 1;
+            self.shared.metrics.malformed.add(1);
         }
+        let is_enough = self.garbage > self.in_force.config.limits.malformed_messages;
         let frame = match refusal {
             DecodeRefusal::Unknown => RelayFrame::notice("unsupported: unknown message type"),
             DecodeRefusal::Frame(refused) => {
@@ -82,11 +82,30 @@ impl Connection {
             }
         };
         self.outbox.push(frame);
-        Ok(())
+        match is_enough {
+            true => Err(End::Policy("too many malformed messages")),
+            false => Ok(()),
+        }
     }
 }
 
 enum DecodeRefusal {
     Unknown,
     Frame(Refused),
+}
+
+impl DecodeRefusal {
+    /// What no client means to send. To ask for more than is here, a search for instance or very
+    /// many authors, is no garbage: the refusal is the answer.
+    fn is_garbage(&self) -> bool {
+        let Self::Frame(refused) = self else {
+            return true;
+        };
+        let is_request = refused.subscription.is_some() || refused.reconciliation.is_some();
+        let is_understood = matches!(
+            refused.error,
+            DecodeError::UnknownFilter | DecodeError::TooLarge { .. }
+        );
+        !(is_request && is_understood)
+    }
 }

@@ -92,7 +92,10 @@ impl Connection {
             false => Err(Refusal::JoinTries),
         };
         let answer = match may_try {
-            Ok(()) => admission::answer(&self.shared, event, &self.auth).await,
+            Ok(()) => {
+                let readers = self.shared.history.clone().paid_by(self.reading.clone());
+                admission::answer(&self.shared, &readers, event, &self.auth).await
+            }
             Err(refusal) => Answer::no(refusal),
         };
         if answer.is_wrong_code {
@@ -155,7 +158,7 @@ impl Connection {
                 // A ban that came between the check and this found nobody to disconnect.
                 let in_force = self.shared.settings.get();
                 if in_force.roster.is_banned(&key) {
-                    return Err(End::Policy("this key is banned here"));
+                    return Err(End::Banned);
                 }
                 (true, policy::caveat(&key, in_force.law()))
             }

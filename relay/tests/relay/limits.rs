@@ -86,8 +86,26 @@ async fn r_lim_2_whoever_sends_only_garbage_is_disconnected() {
             let answer = client.receive().await;
             assert!(matches!(answer, RelayFrame::Notice(_)), "{answer:?}");
         }
+        // The last one is told as well before the end, and so is whoever was waiting.
+        let note = person(1).note("on its way");
+        client
+            .socket
+            .feed(Message::text(wire::ClientFrame::event(note.json())))
+            .await
+            .unwrap();
         client.send("garbage").await;
-        assert!(client.try_receive().await.is_none());
+        let mut last = Vec::new();
+        while let Some(frame) = client.try_receive().await {
+            last.push(frame);
+        }
+        last.sort_by_key(|frame| matches!(frame, RelayFrame::Notice(_)));
+        assert!(
+            matches!(
+                &last[..],
+                [RelayFrame::Ok(_, true, _), RelayFrame::Notice(_)]
+            ),
+            "{last:?}"
+        );
         relay.stop().await.unwrap();
     }
 }
@@ -115,6 +133,73 @@ async fn r_size_1_the_largest_event_fits_and_a_larger_one_does_not() {
     let over = person(9).wrap(&person(2), &"x".repeat(limits::EVENT_BYTES - empty + 1));
     let (accepted, text) = client.publish(&over).await;
     assert!(!accepted && text.starts_with("invalid:"), "{text}");
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn r_size_1_a_smaller_limit_of_the_configuration_is_kept() {
+    let (largest, larger) = (
+        person(1).note(&"x".repeat(500)),
+        person(1).note(&"x".repeat(501)),
+    );
+    let mut config = Config::in_memory();
+    config.rules.event_bytes = largest.json().len();
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    client.put(&largest).await;
+    let (accepted, text) = client.publish(&larger).await;
+    assert!(!accepted && text.starts_with("invalid:"), "{text}");
+    relay.stop().await.unwrap();
+}
+
+/// The socket is closed before anything is said on it.
+#[tokio::test]
+async fn r_lim_11_connections_are_limited_altogether() {
+    let mut config = Config::in_memory();
+    config.limits.connections = 2;
+    let relay = start(config).await;
+    let first = Client::connect(&relay.url()).await;
+    let mut second = Client::connect(&relay.url()).await;
+    let refused = tokio_tungstenite::connect_async(relay.url()).await;
+    assert!(refused.is_err());
+    // Those who are here go on, and whoever leaves makes room.
+    second.put(&person(1).note("here")).await;
+    drop(first);
+    let begun = tokio::time::Instant::now();
+    while tokio_tungstenite::connect_async(relay.url()).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    relay.stop().await.unwrap();
+}
+
+/// What is asked too much of is no garbage: a client that searches where nobody can be searched for
+/// is told so as often as it asks.
+#[tokio::test]
+async fn r_lim_2_requests_for_more_than_is_here_are_refused_one_by_one_without_end() {
+    let mut config = Config::in_memory();
+    config.limits.malformed_messages = 3;
+    let relay = start(config).await;
+    let mut client = Client::connect(&relay.url()).await;
+    let author = person(1).key().to_hex();
+    let many = (0..11).map(|_| "{}").collect::<Vec<_>>().join(",");
+    let authors = vec![format!("{author:?}"); limits::FILTER_VALUES + 1].join(",");
+    for (filters, prefix) in [
+        ("{\"search\":\"x\"}".to_owned(), "unsupported:"),
+        (many, "invalid:"),
+        (format!("{{\"authors\":[{authors}]}}"), "invalid:"),
+    ] {
+        for _ in 0..10 {
+            client.send(format!("[\"REQ\",\"s\",{filters}]")).await;
+            match client.receive().await {
+                RelayFrame::Closed(_, message) => {
+                    assert!(message.text.starts_with(prefix), "{message:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    client.put(&person(1).note("still here")).await;
     relay.stop().await.unwrap();
 }
 
@@ -395,4 +480,41 @@ async fn r_stop_1_what_was_sent_before_the_stop_is_answered() {
         answered += 1;
     }
     assert_eq!(answered, events.len());
+}
+
+/// This machine's own address, where it has one besides the loopback: what is sent there comes from
+/// there.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the system only says which way it would go.
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[tokio::test]
+async fn r_lim_11_a_direct_client_is_one_of_its_address() {
+    let Some(ip) = own_address() else {
+        eprintln!("skipped: this machine has the loopback alone");
+        return;
+    };
+    let mut config = Config::in_memory();
+    config.limits.connections_per_address = 1;
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let relay = sotto_relay::Relay::start(listener, config).await.unwrap();
+    let loopback = relay.url();
+    let url = format!("ws://{ip}:{}", relay.port());
+    let (first, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    assert!(tokio_tungstenite::connect_async(&url).await.is_err());
+    // This machine itself is exempt.
+    for _ in 0..3 {
+        assert!(tokio_tungstenite::connect_async(&loopback).await.is_ok());
+    }
+    drop(first);
+    let begun = tokio::time::Instant::now();
+    while tokio_tungstenite::connect_async(&url).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    relay.stop().await.unwrap();
 }
