@@ -98,13 +98,16 @@ fn accept(shared: &Arc<Shared>, router: &Router, stream: TcpStream, ip: IpAddr) 
     let exchange = exchange(shared.clone(), http, stream);
     let stop = shared.stop.clone();
     let whole = limits.header_timeout * 2;
-    shared.tasks.spawn(async move {
+    let token = shared.tasks.token();
+    // Handshakes and pages cost time as frames do.
+    shared.lanes.serve(async move {
         // An HTTP exchange is over in moments; an upgrade ends this future and goes on elsewhere.
         tokio::select! {
             _ = tokio::time::timeout(whole, exchange) => {}
             () = stop.cancelled() => {}
             () = account.closed().cancelled() => {}
         }
+        drop(token);
     });
 }
 

@@ -94,7 +94,10 @@ async fn connection(field: &Rc<Field>, number: usize) -> Result<()> {
         }
         return Ok(());
     }
-    let challenge = upgrade(&mut stream).await?;
+    let challenge = match field.material.has_socket() {
+        true => upgrade(&mut stream).await?,
+        false => String::new(),
+    };
     let (reading, writing) = stream.into_split();
     let sending = send(field, number, &challenge, writing);
     match field.material.reading() {

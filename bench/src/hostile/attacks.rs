@@ -40,11 +40,13 @@ pub enum Attack {
     Crowds,
     /// Notes with as many tags as an event may have, and deletions of them and of as many others.
     WideEvents,
+    /// The page for people, asked for without end, many times before the first answer.
+    PageRequests,
 }
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SlowHeaders,
         Self::SlowReader,
         Self::SubscriptionBombs,
@@ -58,6 +60,7 @@ impl Attack {
         Self::WideSubscriptions,
         Self::Crowds,
         Self::WideEvents,
+        Self::PageRequests,
     ];
 
     /// As the table and the command line call it.
@@ -76,6 +79,7 @@ impl Attack {
             Self::WideSubscriptions => "wide-subscriptions",
             Self::Crowds => "crowds",
             Self::WideEvents => "wide-events",
+            Self::PageRequests => "page-requests",
         }
     }
 
@@ -103,6 +107,9 @@ pub struct Material {
     repeated: Vec<Vec<u8>>,
 }
 
+/// Of a browser.
+const PAGE_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: relay.example\r\nAccept: text/html\r\n\r\n";
+
 /// Signed events for a flood; it starts again from the first.
 const EVENTS: usize = 20_000;
 /// The same where each is larger.
@@ -114,6 +121,7 @@ impl Material {
         let mut rng = StdRng::seed_from_u64(23);
         let texts: Vec<Vec<u8>> = match attack {
             Attack::SlowHeaders | Attack::SlowReader | Attack::WideSubscriptions => Vec::new(),
+            Attack::PageRequests => vec![PAGE_REQUEST.repeat(16)],
             Attack::Crowds => {
                 let notes = (0..EVENTS).map(|at| {
                     let note = signed(NOTE, Vec::new(), &at.to_string(), &mut rng);
@@ -165,7 +173,10 @@ impl Material {
         Ok(Self {
             attack,
             url: url.to_owned(),
-            repeated: texts.iter().map(|text| frame(text)).collect(),
+            repeated: match attack {
+                Attack::PageRequests => texts,
+                _ => texts.iter().map(|text| frame(text)).collect(),
+            },
         })
     }
 
@@ -173,6 +184,11 @@ impl Material {
     pub fn trickled_head(&self) -> Option<Vec<u8>> {
         let head = b"GET / HTTP/1.1\r\nHost: relay.example\r\nUser-Agent: ".to_vec();
         (self.attack == Attack::SlowHeaders).then_some(head)
+    }
+
+    /// Whether a WebSocket is opened first.
+    pub fn has_socket(&self) -> bool {
+        self.attack != Attack::PageRequests
     }
 
     /// Whether it reads.
@@ -214,7 +230,7 @@ impl Material {
         ClientFrame::auth(proof.json()).into_bytes()
     }
 
-    /// What it sends on and on, with the frame.
+    /// What it sends on and on, with the frame where there is a socket.
     pub fn next(&self, turn: usize) -> Option<&[u8]> {
         let at = turn.checked_rem(self.repeated.len())?;
         self.repeated.get(at).map(Vec::as_slice)
