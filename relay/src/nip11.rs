@@ -39,7 +39,6 @@ pub fn document(in_force: &InForce) -> Value {
         "version": concat!("sotto-relay ", env!("CARGO_PKG_VERSION")),
         "limitation": limitation(in_force),
         "policy": policy(in_force),
-        "retention": [{ "kinds": [[20_000, 29_999]], "time": 0 }],
     });
     if let Some(fields) = document.as_object_mut() {
         if let Some(pubkey) = &config.about.pubkey {
