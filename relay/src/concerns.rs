@@ -12,29 +12,54 @@ use crate::tls::Validity;
 /// Seconds before the end of a certificate from which on it needs somebody to look.
 const EXPIRES_SOON: u64 = 7 * 86_400;
 const DAY: u64 = 86_400;
+/// Files of the store, listeners and the like beside the connections.
+const OTHER_FILES: usize = 500;
 
-/// Of a relay that listens on `ip` and shows a certificate of this validity, at `now`.
-pub fn concerns(
-    in_force: &InForce,
-    ip: IpAddr,
-    certificate: Option<Validity>,
-    now: u64,
-) -> Vec<String> {
-    let certificate = certificate.and_then(|validity| about_certificate(in_force, validity, now));
-    about_address(in_force, ip)
-        .into_iter()
-        .chain(certificate)
-        .collect()
+/// What is around it that the relay cannot choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// Where it listens.
+    pub ip: IpAddr,
+    /// How long the certificate holds that it shows.
+    pub certificate: Option<Validity>,
+    /// How many files the system lets it have open, connections among them; none: any number.
+    pub open_files: Option<u64>,
+    /// Unix time, in seconds.
+    pub now: u64,
+}
+
+/// Of a relay with these settings, there.
+pub fn concerns(in_force: &InForce, around: Surroundings) -> Vec<String> {
+    let others_come =
+        !around.ip.to_canonical().is_loopback() || !in_force.config.trusted_proxies.is_empty();
+    let of_others = [
+        about_address(in_force),
+        about_files(in_force, around.open_files),
+    ];
+    let certificate = around.certificate;
+    let of_certificate =
+        certificate.and_then(|validity| about_certificate(in_force, validity, around.now));
+    let of_others = of_others.into_iter().flatten().filter(|_| others_come);
+    of_others.chain(of_certificate).collect()
+}
+
+/// Each connection is an open file.
+fn about_files(in_force: &InForce, open_files: Option<u64>) -> Option<String> {
+    let connections = in_force.config.limits.connections;
+    let needed = u64::try_from(connections.saturating_add(OTHER_FILES)).unwrap_or(u64::MAX);
+    let allowed = open_files.filter(|allowed| *allowed < needed)?;
+    Some(format!(
+        "the system allows {allowed} open files, and limits.connections is {connections}: allow \
+         {needed} (LimitNOFILE in a unit of systemd, or ulimit -n), or lower limits.connections"
+    ))
 }
 
 /// A client proves its key for one of the relay's own URLs (NIP-42). Where others than those on
 /// this machine come, one of those has to be an address that they can use.
-fn about_address(in_force: &InForce, ip: IpAddr) -> Option<String> {
-    let config = &in_force.config;
-    let others_come = !ip.to_canonical().is_loopback() || !config.trusted_proxies.is_empty();
-    let urls = config.public_urls();
+fn about_address(in_force: &InForce) -> Option<String> {
+    let urls = in_force.config.public_urls();
     let has_address = urls.iter().any(|url| url.reach() != Reach::Loopback);
-    (others_come && !has_address).then(|| {
+    (!has_address).then(|| {
         "clients on other machines cannot prove their keys, so they cannot read: set \
          server.public_urls to the addresses that they use, for example [\"wss://relay.example\"]"
             .to_owned()
@@ -75,8 +100,42 @@ mod tests {
     use crate::config::Config;
 
     fn said(config: Config, ip: &str, certificate: Option<Validity>, now: u64) -> Vec<String> {
+        said_with(config, ip, certificate, now, None)
+    }
+
+    fn said_with(
+        config: Config,
+        ip: &str,
+        certificate: Option<Validity>,
+        now: u64,
+        open_files: Option<u64>,
+    ) -> Vec<String> {
         let in_force = InForce::new(config, 7447, std::sync::Arc::default());
-        concerns(&in_force, ip.parse().unwrap(), certificate, now)
+        let around = Surroundings {
+            ip: ip.parse().unwrap(),
+            certificate,
+            open_files,
+            now,
+        };
+        concerns(&in_force, around)
+    }
+
+    #[test]
+    fn r_warn_3_files_are_too_few_where_others_come() {
+        let config = || Config {
+            urls: vec!["wss://relay.example".parse().unwrap()],
+            ..Config::in_memory()
+        };
+        for (ip, open_files, is_said) in [
+            ("0.0.0.0", Some(20_000), true),
+            ("0.0.0.0", Some(20_500), false),
+            ("0.0.0.0", None, false),
+            ("127.0.0.1", Some(20_000), false),
+        ] {
+            let found = said_with(config(), ip, None, 0, open_files);
+            assert_eq!(found.len(), usize::from(is_said), "{ip} {open_files:?}");
+            assert!(found.iter().all(|text| text.contains("limits.connections")));
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::acme::{AcmeError, Renewal};
 use crate::addresses::Addresses;
+use crate::concerns::Surroundings;
 use crate::config::{Config, Storage, Tls};
 use crate::history::History;
 use crate::ingest::Ingest;
@@ -285,13 +286,17 @@ impl Relay {
         &self.warnings
     }
 
-    /// What is in force at the moment and cannot go well: no address for clients, a certificate
-    /// that has expired or soon will. Another configuration changes it.
+    /// What is in force at the moment and cannot go well: no address for clients, too few open
+    /// files, a certificate that has expired or soon will. Another configuration changes it.
     pub fn concerns(&self) -> Vec<String> {
         let in_force = self.settings.get();
-        let now = in_force.config.clock.now();
-        let certificate = self.certificates.validity();
-        concerns::concerns(&in_force, self.address.ip(), certificate, now)
+        let around = Surroundings {
+            ip: self.address.ip(),
+            certificate: self.certificates.validity(),
+            open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            now: in_force.config.clock.now(),
+        };
+        concerns::concerns(&in_force, around)
     }
 
     /// Puts another configuration in force: rules, limits and what the relay says of itself hold

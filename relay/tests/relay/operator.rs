@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -32,10 +32,23 @@ pub struct Operated {
 impl Operated {
     /// With `-vv` and the text of the configuration file, to which `[server]` is added.
     pub fn start(text: &str) -> Self {
+        Self::start_with(":", text)
+    }
+
+    /// The same, after a shell's words that change what the program is started with.
+    pub fn start_with(words: &str, text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("relay.toml");
         std::fs::write(&config, Self::file(folder.path(), text)).unwrap();
-        let mut child = binary()
+        let program = binary();
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{words}; exec \"$@\""), "sh"])
+            .arg(program.get_program())
+            .envs(
+                program
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
             .args(["--json", "-vv", "run", "--config"])
             .arg(&config)
             .stdout(Stdio::piped())
@@ -428,6 +441,31 @@ async fn r_warn_1_a_relay_without_an_address_for_its_clients_says_so_at_start_an
     let relay = start(Config::in_memory()).await;
     assert_eq!(relay.concerns(), [""; 0]);
     relay.stop().await.unwrap();
+}
+
+/// The soft limit, often 1,024, is not what counts.
+#[test]
+fn r_warn_3_as_many_files_are_opened_as_the_system_allows_and_too_few_are_told() {
+    let proxied = "server.trusted_proxies = [\"192.0.2.1\"]\n\
+        server.public_urls = [\"wss://relay.example\"]";
+    for (connections, is_said) in [(300, false), (900, true)] {
+        let text = format!("{proxied}\n[limits]\nconnections = {connections}");
+        let mut program = Operated::start_with("ulimit -Sn 64; ulimit -Hn 1000", &text);
+        program.logged("the relay has started");
+        let id = program.child.id();
+        let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let numbers: Vec<_> = files.unwrap().split_whitespace().skip(3).take(2).collect();
+        assert_eq!(numbers, ["1000", "1000"]);
+        program.stop();
+        let told = program
+            .log
+            .iter()
+            .filter(|line| line.contains("limits.connections"));
+        assert_eq!(told.count(), usize::from(is_said), "{:#?}", program.log);
+    }
 }
 
 #[tokio::test]
