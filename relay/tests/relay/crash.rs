@@ -1,5 +1,6 @@
 //! The program killed in the middle of its work.
 
+use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,8 +10,9 @@ use sotto_relay::config::IndexEngine;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{ClientFrame, Event, EventId, RelayFrame};
 
+use crate::files::holding;
 use crate::power::trace;
-use crate::support::{Client, ids, person};
+use crate::support::{Client, PATIENCE, ids, now, person};
 
 /// A running program and where it listens.
 pub struct Program {
@@ -110,13 +112,25 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
         let to = person(2);
         let mut kept: Vec<EventId> = Vec::new();
         let mut gone: Vec<EventId> = Vec::new();
+        // When each of them ends, and how many were acknowledged.
+        let (mut brief, mut expiring) = (HashMap::new(), 0);
         let mut program = start(&folder);
         for round in 0..rounds {
             let mut client = Client::connect(&program.url).await;
             let sender = person(1_000 + round);
+            // Some of them expire while all this goes on.
+            let end = now() + 2;
             let wraps: Vec<Event> = (0..300)
-                .map(|n| sender.wrap(&to, &format!("{round} {n}")))
+                .map(|n| match n % 25 {
+                    0 => {
+                        let (to, end) = (to.key().to_hex(), end.to_string());
+                        let tags: [&[&str]; 2] = [&["p", &to], &["expiration", &end]];
+                        sender.sign(1059, now(), &tags, &format!("{round} {n}, briefly"))
+                    }
+                    _ => sender.wrap(&to, &format!("{round} {n}")),
+                })
                 .collect();
+            brief.extend(wraps.iter().step_by(25).map(|wrap| (wrap.id(), end)));
             let mut requests = Vec::new();
             for (n, wrap) in wraps.iter().enumerate() {
                 let frame = ClientFrame::event(wrap.json());
@@ -136,6 +150,7 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
                 if let RelayFrame::Ok(id, true, _) = client.receive().await {
                     match requests.iter().find(|(request, _)| *request == id) {
                         Some((_, target)) => gone.push(*target),
+                        None if brief.contains_key(&id) => expiring += 1,
                         None => kept.push(id),
                     }
                 }
@@ -148,12 +163,19 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
             }
             program = start(&folder);
             let mut reader = Client::connect_as(&program.url, &to).await;
+            let asked_at = now();
             let found = reader.mailbox(&to).await;
             let found: std::collections::HashSet<_> = ids(&found).into_iter().collect();
             for id in &gone {
                 assert!(
                     !found.contains(id),
                     "a deleted event is back in round {round}"
+                );
+            }
+            for (id, _) in brief.iter().filter(|(_, end)| **end <= asked_at) {
+                assert!(
+                    !found.contains(id),
+                    "an expired event is back in round {round}"
                 );
             }
             for id in kept.iter().filter(|id| !requested(&requests, id)) {
@@ -173,6 +195,20 @@ async fn r_crash_7_what_was_acknowledged_survives_kill_9() {
                 kept.clear();
                 gone.clear();
             }
+        }
+        assert!(expiring > 0);
+        // However many kills came between: none is there, and none of their bytes either.
+        let last = brief.values().max().copied().unwrap_or(0);
+        while now() <= last {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let mut reader = Client::connect_as(&program.url, &to).await;
+        let found = ids(&reader.mailbox(&to).await);
+        assert!(!found.iter().any(|id| brief.contains_key(id)), "{engine:?}");
+        let begun = std::time::Instant::now();
+        while !holding(&folder.path().join("data"), b", briefly").is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "{engine:?}: not erased in time");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     }
 }

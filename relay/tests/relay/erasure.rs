@@ -40,12 +40,26 @@ async fn r_gone_1_a_deleted_wrap_is_in_no_byte_of_any_file() {
         let by_sender = person(9).wrap(&to, "the content that its sender takes back");
         let by_recipient = person(10).wrap(&to, "the content that its recipient deletes");
         let kept = person(11).wrap(&to, "the content that stays");
-        for wrap in [&by_sender, &by_recipient, &kept] {
-            client.put(wrap).await;
-            is_there(folder.path(), wrap);
+        let note = person(12).note("the content of a note that its author deletes");
+        for event in [&by_sender, &by_recipient, &kept, &note] {
+            client.put(event).await;
+            is_there(folder.path(), event);
         }
         client.put(&person(9).deletion(&by_sender)).await;
         client.put(&to.deletion(&by_recipient)).await;
+        client.put(&person(12).deletion(&note)).await;
+        // The request that is shown to others names its id, and nothing else of it.
+        let content_is_gone = |when: &str| {
+            let is_content = |what: &str| what == "content" || what.starts_with("signature");
+            for (what, needle) in traces(&note)
+                .into_iter()
+                .filter(|(what, _)| is_content(what))
+            {
+                let holding = holding(folder.path(), &needle);
+                assert!(holding.is_empty(), "{what} of a note, {when}: {holding:?}");
+            }
+        };
+        content_is_gone("at once");
         // The OK of the deletion comes after the zeros were synced.
         is_gone(folder.path(), &by_sender);
         is_gone(folder.path(), &by_recipient);
@@ -55,6 +69,7 @@ async fn r_gone_1_a_deleted_wrap_is_in_no_byte_of_any_file() {
         let opened = files::open(folder.path(), engine);
         is_gone(folder.path(), &by_sender);
         is_gone(folder.path(), &by_recipient);
+        content_is_gone("after a restart");
         is_there(folder.path(), &kept);
         drop(opened);
     }

@@ -360,6 +360,29 @@ async fn r_quota_1_a_full_mailbox_refuses_new_wraps_and_keeps_the_old() {
 }
 
 #[tokio::test]
+async fn r_quota_1_a_mailbox_is_full_by_its_bytes_too() {
+    let to = person(2);
+    let wraps: Vec<Event> = (0..3)
+        .map(|n| person(9).wrap(&to, &format!("{n}")))
+        .collect();
+    let bytes = wraps[0].json().len();
+    assert!(wraps.iter().all(|wrap| wrap.json().len() == bytes));
+    let mut config = Config::in_memory();
+    // What is stored is its JSON and a few bytes more.
+    config.rules.bytes_per_recipient = Some(bytes as u64 * 5 / 2);
+    let relay = start(config).await;
+    let mut client = Client::connect_as(&relay.url(), &to).await;
+    client.put(&wraps[0]).await;
+    client.put(&wraps[1]).await;
+    refused(&mut client, &wraps[2], "blocked:").await;
+    // Others have mailboxes of their own.
+    client.put(&person(9).wrap(&person(3), "for another")).await;
+    client.put(&to.deletion(&wraps[0])).await;
+    client.put(&wraps[2]).await;
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn r_sig_1_a_forged_event_is_refused_and_does_not_spoil_the_true_one() {
     let relay = start(Config::in_memory()).await;
     let mut client = Client::connect(&relay.url()).await;
