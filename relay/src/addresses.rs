@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_addresses_is_bounded_and_survives_a_reconnection() {
+    fn r_rate_1_what_is_known_of_addresses_is_bounded_and_survives_a_reconnection() {
         let addresses = Arc::new(Addresses::default());
         let limits = &Config::in_memory().limits;
         let rate = limits.events_per_address.unwrap();
