@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use futures_util::SinkExt as _;
 use sotto_relay::config::IndexEngine;
@@ -47,17 +47,25 @@ impl Program {
     }
 
     pub fn spawn(command: &mut Command) -> Self {
+        Self::try_spawn(command).unwrap()
+    }
+
+    /// What it said where it ended before it listened.
+    pub fn try_spawn(command: &mut Command) -> Result<Self, Output> {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
         std::io::BufReader::new(stdout)
             .read_line(&mut line)
             .unwrap();
+        if line.is_empty() {
+            return Err(child.wait_with_output().unwrap());
+        }
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(object["schema"], "sotto.listening/1");
         assert_eq!(object["pid"], child.id());
         let url = object["url"].as_str().unwrap().to_owned();
-        Self { child, url }
+        Ok(Self { child, url })
     }
 
     pub fn signal(&self, signal: &str) {

@@ -36,6 +36,7 @@ mod members;
 mod memory;
 mod mending;
 mod nips;
+mod no_room;
 mod operator;
 mod page;
 mod places;

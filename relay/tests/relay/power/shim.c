@@ -2,8 +2,10 @@
  * did it, so that a test can work out what a disk might hold if the power had failed at any moment.
  *
  * Loaded with LD_PRELOAD. POWER_ROOT: the folder. POWER_TRACE: the file to append to. POWER_KILL: the
- * program is killed where it begins its so many-th sync. What is sent on sockets is written down as
- * well, so that the trace says when somebody was told something.
+ * program is killed where it begins its so many-th sync. POWER_FULL: from the so many-th call on that
+ * needs another block of the disk there is none, until the file of POWER_ROOM is there; of the first
+ * such write half fits. What is sent on sockets is written down as well, so that the trace says when
+ * somebody was told something.
  *
  * A call is carried out first and written down then, both under one lock: a kill in between loses
  * the record of a call that nobody knows of yet. A sync is two records, before and after, without
@@ -38,6 +40,9 @@ static char root[PATH_MAX];
 static size_t root_len;
 static atomic_ulong tickets;
 static unsigned long kill_at = ULONG_MAX;
+static atomic_ulong needing;
+static unsigned long full_from = ULONG_MAX;
+static char room[PATH_MAX];
 
 static void note_the_start(void);
 
@@ -47,6 +52,11 @@ __attribute__((constructor)) static void begin(void) {
     root_len = strlen(root);
     const char *count = getenv("POWER_KILL");
     if (count) kill_at = strtoul(count, NULL, 10);
+    const char *full = getenv("POWER_FULL"), *until = getenv("POWER_ROOM");
+    if (full && until) {
+        full_from = strtoul(full, NULL, 10);
+        snprintf(room, sizeof room, "%s", until);
+    }
     trace = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     note_the_start();
 }
@@ -135,6 +145,24 @@ static uint64_t inode_at(const char *path) {
     return lstat(path, &about) == 0 ? about.st_ino : 0;
 }
 
+/* ---- a disk without room ---- */
+
+enum room { ENOUGH, HALF, NONE };
+static enum room room_for_more(void) {
+    if (full_from == ULONG_MAX) return ENOUGH;
+    unsigned long number = atomic_fetch_add(&needing, 1);
+    if (number < full_from || syscall(SYS_faccessat, AT_FDCWD, room, F_OK) == 0) return ENOUGH;
+    errno = ENOSPC;
+    return number == full_from ? HALF : NONE;
+}
+
+/* Whether bytes up to an end lie in blocks that the file has. */
+static int is_there(int fd, uint64_t end) {
+    struct stat about;
+    if (fstat(fd, &about)) return 1;
+    return end <= (uint64_t)about.st_size && end <= (uint64_t)about.st_blocks * 512;
+}
+
 /* ---- opening ---- */
 
 static int open_at(int folder, const char *path, int flags, mode_t mode) {
@@ -142,6 +170,10 @@ static int open_at(int folder, const char *path, int flags, mode_t mode) {
     int makes = flags & (O_CREAT | O_TRUNC);
     if (!makes || !resolve(folder, path, full))
         return (int)syscall(SYS_openat, folder, path, flags, mode);
+    if (inode_at(full) == 0 && room_for_more() == NONE) {
+        errno = ENOSPC;
+        return -1;
+    }
     pthread_mutex_lock(&order);
     int was_there = inode_at(full) != 0;
     int fd = (int)syscall(SYS_openat, folder, path, flags, mode);
@@ -197,6 +229,19 @@ static ssize_t write_parts(int fd, const struct iovec *parts, int count, off_t o
                           : syscall(SYS_pwritev, fd, parts, count, offset, 0L);
     }
     pthread_mutex_lock(&order);
+    struct iovec half = {parts[0].iov_base, parts[0].iov_len / 2};
+    if (kind == OURS && full_from != ULONG_MAX) {
+        int appends = offset < 0 && (fcntl(fd, F_GETFL) & O_APPEND);
+        off_t end = offset >= 0 ? offset : lseek(fd, 0, appends ? SEEK_END : SEEK_CUR);
+        for (int part = 0; part < count; part++) end += (off_t)parts[part].iov_len;
+        enum room left = is_there(fd, (uint64_t)end) ? ENOUGH : room_for_more();
+        if (left == NONE || (left == HALF && half.iov_len == 0)) {
+            pthread_mutex_unlock(&order);
+            errno = ENOSPC;
+            return -1;
+        }
+        if (left == HALF) parts = &half, count = 1;
+    }
     ssize_t done = offset < 0 ? syscall(SYS_writev, fd, parts, count)
                               : syscall(SYS_pwritev, fd, parts, count, offset, 0L);
     if (done > 0 && kind == SOCKET) {
@@ -281,6 +326,10 @@ int truncate64(const char *path, off64_t len) { return truncate(path, len); }
 int fallocate(int fd, int mode, off_t offset, off_t len) {
     uint64_t inode;
     if (kind_of(fd, &inode) != OURS) return (int)syscall(SYS_fallocate, fd, mode, offset, len);
+    if (!is_there(fd, (uint64_t)offset + (uint64_t)len) && room_for_more() != ENOUGH) {
+        errno = ENOSPC;
+        return -1;
+    }
     pthread_mutex_lock(&order);
     struct stat about;
     int done = (int)syscall(SYS_fallocate, fd, mode, offset, len);
