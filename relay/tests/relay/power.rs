@@ -32,6 +32,7 @@ mod disk;
 mod index;
 mod load;
 mod moving;
+mod roster;
 pub mod trace;
 
 use std::os::unix::fs::MetadataExt as _;
