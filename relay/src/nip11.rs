@@ -63,7 +63,7 @@ fn limitation(in_force: &InForce) -> Map<String, Value> {
     });
     let mut limitation: Map<String, Value> = amounts.collect();
     let is_restricted = *writers != Writers::Anybody || !Kinds::of(in_force).is_every();
-    // NIP-11's field is about every event; wraps of senders who have proved no key are fewer.
+    // NIP-11's field is about every event; wraps of senders who are no members are fewer.
     let bits = |of| work.filter(|work| work.of == of).map(|work| work.bits);
     let of_all = bits(WorkOf::Everything).unwrap_or(0);
     if let Some(bits) = bits(WorkOf::AnonymousWraps) {

@@ -208,7 +208,7 @@ fn writing(html: &mut String, in_force: &InForce) {
     }
     if let Some(work) = rules.work {
         let of = match work.of {
-            WorkOf::AnonymousWraps => "Sealed messages of senders who have proven no key",
+            WorkOf::AnonymousWraps => "Sealed messages of senders who have proven no member's key",
             WorkOf::Everything => "Everything but deletions",
         };
         rule(format!(

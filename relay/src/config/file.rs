@@ -85,7 +85,7 @@ section! {
         kinds: Vec<u16> = Vec::new(),
         /// Leading zero bits that an event's id must have as proof of work (NIP-13); 0: none.
         pow_bits: u8 = 0,
-        /// What needs the work. "wraps": gift wraps of senders who have not authenticated any key.
+        /// What needs the work. "wraps": gift wraps of senders who have not proved a member's key.
         /// "everything": all but deletions and requests to vanish.
         pow_of: String = "wraps".to_owned(),
         /// How old a gift wrap may be, in seconds (NIP-59 draws up to two days); 0: any age. A wrap's

@@ -16,7 +16,7 @@ pub struct Work {
 /// Which events need work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkOf {
-    /// Gift wraps of senders who have proved no key on their connection.
+    /// Gift wraps of senders who have proved no member's key on their connection.
     AnonymousWraps,
     /// Everything.
     Everything,

@@ -307,11 +307,21 @@ async fn r_pow_1_work_is_asked_of_anonymous_wraps_or_of_everything() {
         let late = mined(&person(8), 1059, tags, 6, "6");
         client.put(&person(8).deletion(&late)).await;
         refused(&mut client, &late, "blocked: the event was deleted").await;
-        // Other kinds, and whoever has proved a key.
+        // Other kinds. A key that anybody could draw changes nothing.
         let is_all = of == WorkOf::Everything;
         let note = mined(&sender, 1, &[], 0, "0");
         assert_eq!(client.publish(&note).await.0, !is_all);
         assert!(client.auth(&person(5)).await.0);
+        refused(&mut client, &lazy, "pow:").await;
+        relay.stop().await.unwrap();
+
+        // A member's does.
+        let mut config = members_only(&[&to]);
+        config.rules.work = Some(Work { bits: 6, of });
+        let relay = start(config).await;
+        let mut client = Client::connect(&relay.url()).await;
+        refused(&mut client, &lazy, "pow:").await;
+        assert!(client.auth(&to).await.0);
         assert_eq!(client.publish(&lazy).await.0, !is_all);
         relay.stop().await.unwrap();
     }
