@@ -172,14 +172,16 @@ impl PlainRelay {
             false => u64::MAX,
         };
         let (mut remembered, mut own, mut names_others) = (Vec::new(), Vec::new(), false);
+        let mut has_known = false;
         for id in values("e").iter().map(|id| EventId::from_hex(id).unwrap()) {
             let is_known = self
                 .deletions
                 .iter()
                 .any(|(other, key, until)| *other == id && *key == deleter && *until > now);
             let Some(target) = self.events.iter().find(|event| event.id() == id) else {
-                if !(is_marked && is_known) {
-                    remembered.push((id, deleter, of_absent));
+                match is_marked && is_known {
+                    true => has_known = true,
+                    false => remembered.push((id, deleter, of_absent)),
                 }
                 continue;
             };
@@ -212,7 +214,7 @@ impl PlainRelay {
                 false => names_others = true,
             }
         }
-        if names_others && remembered.is_empty() && addresses.is_empty() {
+        if names_others && remembered.is_empty() && addresses.is_empty() && !has_known {
             return false;
         }
         self.deletions.extend(remembered);

@@ -46,7 +46,9 @@ impl Transaction<'_> {
         // Which of its targets were wraps cannot be told any more once they went: neither by its
         // next slice, nor when it is sent again.
         let mark = hasher.id(&request.id());
-        let is_marked = self.rows.get(&keys::deletion(&mark))?.is_some();
+        let now = self.now;
+        let is_on = |until: Option<u64>| until.is_some_and(|until| until > now);
+        let is_marked = is_on(self.rows.number(&keys::deletion(&mark))?);
         concerns_wraps |= is_marked;
         let mut has_own = false;
         let mut names_others = false;
@@ -117,7 +119,7 @@ impl Transaction<'_> {
         // The reserve is for taking things away. Anybody can ask for what is not here, without end.
         let mut is_left_out = false;
         for absent in unknown {
-            if is_marked && absent.until.is_some() {
+            if is_marked && is_on(absent.until) {
                 // As long as it takes, which is known from when it was here.
                 continue;
             }
