@@ -11,11 +11,10 @@ use sotto_relay::policy::{self, Law, OwnUrls, Rules};
 use sotto_relay::roster::Roster;
 use sotto_relay::store::Opened;
 use sotto_relay::store::recovery::{self, DiskOptions};
-use wire::filter::Values;
 use wire::{Event, Filter, PublicKey, VerifiedEvent};
 
 use crate::files;
-use crate::plain::{PlainRelay, Window, plainly};
+use crate::plain::{PlainRelay, Window, may_ask, plainly};
 use crate::strategies::{Draft, Question, Step, draft, question, step};
 use crate::support::{Client, Person, ids, person, start, subscription};
 
@@ -276,29 +275,9 @@ fn plainly_learned(
     auth: &[PublicKey],
     now: u64,
 ) -> Learned {
-    let may_ask = |filters: &[Filter]| {
-        let is_open = |filter: &Filter| {
-            let kinds = filter.kinds.as_ref();
-            kinds.is_some_and(|kinds| [4, 1059, 21059].iter().all(|kind| !kinds.contains(kind)))
-        };
-        // Of wraps alone, of people alone who are somebody else.
-        let is_of_others = |filter: &Filter| {
-            let wraps = |kinds: &Values<u16>| {
-                !kinds.is_empty() && kinds.iter().all(|kind| [1059, 21059].contains(kind))
-            };
-            let others = |people: &Values<String>| {
-                !people.is_empty() && auth.iter().all(|own| !people.contains(&own.to_hex()))
-            };
-            filter.kinds.as_ref().is_some_and(wraps) && filter.tags.get('p').is_some_and(others)
-        };
-        let is_refused = match auth {
-            [] => !filters.iter().all(is_open),
-            _ => filters.iter().any(is_of_others),
-        };
-        match is_refused {
-            true => Err(()),
-            false => Ok(()),
-        }
+    let may_ask = |filters| match may_ask(filters, auth) {
+        true => Ok(()),
+        false => Err(()),
     };
     let mut compared = ids(&plain.ask(&filters[..1], auth, now));
     compared.sort();

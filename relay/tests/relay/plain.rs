@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use wire::filter::Values;
 use wire::{Event, EventId, Filter, PublicKey};
 
 /// A relay that keeps everything in a list.
@@ -251,6 +252,28 @@ impl PlainRelay {
             !goes
         });
         self.vanished.push((key, up_to));
+    }
+}
+
+/// Whether somebody who proved `auth` gets an answer at all (R-AUTH-2).
+pub fn may_ask(filters: &[Filter], auth: &[PublicKey]) -> bool {
+    let is_open = |filter: &Filter| {
+        let kinds = filter.kinds.as_ref();
+        kinds.is_some_and(|kinds| [4, 1059, 21059].iter().all(|kind| !kinds.contains(kind)))
+    };
+    // Of wraps alone, of people alone who are somebody else.
+    let is_of_others = |filter: &Filter| {
+        let wraps = |kinds: &Values<u16>| {
+            !kinds.is_empty() && kinds.iter().all(|kind| [1059, 21059].contains(kind))
+        };
+        let others = |people: &Values<String>| {
+            !people.is_empty() && auth.iter().all(|own| !people.contains(&own.to_hex()))
+        };
+        filter.kinds.as_ref().is_some_and(wraps) && filter.tags.get('p').is_some_and(others)
+    };
+    match auth {
+        [] => filters.iter().all(is_open),
+        _ => !filters.iter().any(is_of_others),
     }
 }
 

@@ -12,7 +12,7 @@ use sotto_relay::reconcile::EventSet;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{ClientFrame, Event, EventId, Filter, PublicKey, RelayFrame, SubscriptionId, limits};
 
-use crate::plain::plainly;
+use crate::plain::{may_ask, plainly};
 use crate::strategies::{event, filter};
 use crate::support::{Client, Comparison, Person, ids, mailbox, person, start, subscription};
 
@@ -146,15 +146,21 @@ proptest! {
             };
             prop_assert_eq!(&counted, &model_counted);
             match counted {
-                Ok(counted) => prop_assert_eq!(counted, matching(&events, pair, &keys)),
-                Err(text) => prop_assert!(who.is_empty() && text.starts_with("auth-required:")),
+                Ok(counted) => {
+                    prop_assert!(may_ask(pair, &keys));
+                    prop_assert_eq!(counted, matching(&events, pair, &keys));
+                }
+                Err(text) => {
+                    prop_assert!(!may_ask(pair, &keys) && text.starts_with("auth-required:"));
+                }
             }
             let wanted = difference(&own, &plainly(&events, &pair[0], &keys));
             for compared in [compared, modelled] {
                 match compared {
                     Ok(compared) => prop_assert_eq!(&(compared.have, compared.need), &wanted),
                     Err(text) => {
-                        prop_assert!(who.is_empty() && text.starts_with("auth-required:"));
+                        prop_assert!(!may_ask(&pair[..1], &keys));
+                        prop_assert!(text.starts_with("auth-required:"));
                     }
                 }
             }
