@@ -30,7 +30,18 @@ pub fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(root).with_state(shared)
 }
 
-async fn root(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
+/// One answer is all that a connection gets, unless it becomes a WebSocket: whoever asks for very many
+/// has to come for each.
+async fn root(shared: State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
+    let mut response = answer(shared, request).await;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
     let (mut parts, body) = request.into_parts();
     let wants = |name, text: &str| {
         let values = parts.headers.get_all(name).iter();

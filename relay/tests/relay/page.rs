@@ -242,3 +242,22 @@ async fn r_info_4_the_page_tells_every_limit_and_rule_of_the_document() {
     assert!(!html.contains("Attempts to prove a key from one address"));
     relay.stop().await.unwrap();
 }
+
+/// A flood of requests on one connection, sent before the first answer.
+#[tokio::test]
+async fn r_page_4_a_connection_gets_one_page() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let relay = start(Config::in_memory()).await;
+    let address = format!("127.0.0.1:{}", relay.port());
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: relay.example\r\n\r\n".repeat(20);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    // The end may come as a reset, since most of it was never read.
+    let _ = stream.read_to_end(&mut answers).await;
+    let answers = String::from_utf8_lossy(&answers);
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1);
+    assert!(answers.to_ascii_lowercase().contains("connection: close"));
+    relay.stop().await.unwrap();
+}
