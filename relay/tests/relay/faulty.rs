@@ -211,7 +211,9 @@ impl Faulty {
         let is_deleted = self.deleted.lock().unwrap().contains(&event.id());
         let is_large = event.json().len() > LARGE;
         let asked = match self.fault {
-            Fault::AsksWork | Fault::HidesItsWork => 6,
+            Fault::AsksWork => 6,
+            // Nobody does it, and no wrap has it by luck.
+            Fault::HidesItsWork => 24,
             Fault::AsksTooMuchWork => 30,
             _ => 0,
         };
