@@ -18,13 +18,14 @@ use crate::layers::rust_files;
 /// - A document that the sources name (`docs/protocol/keys.md`) must exist.
 /// - Every rule of `docs/behaviour/*.md` has at least one test: one whose name begins with the
 ///   rule's id (`F-UP-1`: `f_up_1_...`), or one that the rule names in backticks.
+/// - No two of those rules have one id.
 /// - A longer name in backticks in such a rule occurs in the sources, so that a renamed test or a
 ///   setting that is gone is found.
 pub fn check(top: &Path) -> Result<()> {
     let documents = documents(top)?;
     let repository = Repository::read(top)?;
     let mut broken = Vec::new();
-    let mut rules = 0;
+    let mut rules = BTreeSet::new();
     for document in &documents {
         let text = fs::read_to_string(document)?;
         let name = document.strip_prefix(top).unwrap_or(document);
@@ -42,8 +43,10 @@ pub fn check(top: &Path) -> Result<()> {
         }
         if name.starts_with("docs/behaviour") {
             for rule in behaviour_rules(&text) {
-                rules += 1;
                 let place = format!("{}:{}", name.display(), rule.line);
+                if !rules.insert(rule.id.clone()) {
+                    broken.push(format!("{place} rule {} is there already", rule.id));
+                }
                 if !repository.has_test_of(&rule) {
                     broken.push(format!("{place} rule {} has no test", rule.id));
                 }
@@ -69,8 +72,9 @@ pub fn check(top: &Path) -> Result<()> {
         bail!("{} broken:\n  {}", broken.len(), broken.join("\n  "));
     }
     println!(
-        "{} documents hold; {rules} rules have their tests",
-        documents.len()
+        "{} documents hold; {} rules have their tests",
+        documents.len(),
+        rules.len()
     );
     Ok(())
 }
@@ -399,5 +403,19 @@ mod tests {
         assert!(error.contains("rule R-1 has no test"), "{error}");
         assert!(error.contains("rule R-2 has no test"), "{error}");
         assert!(error.contains("names a_test_of_old"), "{error}");
+    }
+
+    #[test]
+    fn two_rules_of_one_id_break_the_check() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir_all(top.path().join("docs/behaviour")).unwrap();
+        let source = "#[test]\nfn a_wr_1_one_recipient() {}\n";
+        fs::write(top.path().join("lib.rs"), source).unwrap();
+        let rules = top.path().join("docs/behaviour");
+        fs::write(rules.join("relay.md"), "| A-WR-1 | One `p`. |\n").unwrap();
+        check(top.path()).unwrap();
+        fs::write(rules.join("client.md"), "\n| A-WR-1 | Two. |\n").unwrap();
+        let error = check(top.path()).unwrap_err().to_string();
+        assert!(error.contains("rule A-WR-1 is there already"), "{error}");
     }
 }

@@ -245,7 +245,7 @@ async fn r_info_4_the_page_tells_every_limit_and_rule_of_the_document() {
 
 /// A flood of requests on one connection, sent before the first answer.
 #[tokio::test]
-async fn r_page_4_a_connection_gets_one_page() {
+async fn r_page_5_a_connection_gets_one_page() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     let relay = start(Config::in_memory()).await;
