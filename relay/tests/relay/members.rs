@@ -98,6 +98,43 @@ async fn r_join_1_a_request_counts_on_its_authors_connection_alone_and_is_shown_
     assert_eq!(holding(folder.path(), hash.as_bytes()).len(), 1);
 }
 
+/// Anybody may send them again and again: they do not keep who has something to write.
+#[tokio::test]
+async fn r_join_1_a_request_that_changes_nothing_waits_for_no_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, bob) = (person(1), person(2));
+    let relay = start(members_only(folder.path(), &[])).await;
+    let code = invite(folder.path(), 1, 5, None);
+    let leave = |who: &Person| who.sign(28936, now(), &[&["-"]], "");
+    let mut member = Client::connect_as(&relay.url(), &alice).await;
+    member.put(&join(&alice, &code)).await;
+    let mut other = Client::connect_as(&relay.url(), &bob).await;
+
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let file = RosterFile::open(folder.path()).unwrap();
+    let writer = tokio::task::spawn_blocking(move || {
+        file.change(|_| {
+            begun.send(()).unwrap();
+            ends.recv().unwrap();
+            Ok::<_, Full>(())
+        })
+    });
+    has_begun.await.unwrap();
+    let (accepted, text) = member.publish(&join(&alice, &code)).await;
+    assert!(accepted && text.starts_with("duplicate:"), "{text}");
+    let (accepted, text) = other.publish(&leave(&bob)).await;
+    assert!(accepted && text.starts_with("duplicate:"), "{text}");
+    // Whoever does change something waits.
+    let last = leave(&alice);
+    member.send(ClientFrame::event(last.json())).await;
+    end.send(()).unwrap();
+    writer.await.unwrap().unwrap().unwrap();
+    let (accepted, text) = member.answer(last.id()).await;
+    assert!(accepted && text.starts_with("info:"), "{text}");
+    relay.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn r_join_2_an_invite_makes_so_many_members_and_they_stay_members() {
     let folder = tempfile::tempdir().unwrap();
