@@ -57,6 +57,15 @@ pub fn run(
             scan(index, "w", "x", usize::MAX)?.len() == BATCHES,
             "a reopened index has other rows",
         )?;
+        index.apply(vec![(b"last".to_vec(), Some(b"1".to_vec()))])?;
+        index.close()?;
+    }
+    if is_durable {
+        let index = &*open()?;
+        holds(
+            get(index, "last")? == Some(b"1".to_vec()),
+            "a row of before it was closed was lost",
+        )?;
     }
     Ok(())
 }

@@ -154,7 +154,7 @@ impl EventStore {
 
     /// Makes the index durable and lets go of the folder. Nothing may be written afterwards.
     pub fn close(&self) -> Result<(), StoreError> {
-        let synced = self.index.sync();
+        let closed = self.index.close();
         *self.agreement() = Agreement::Closed;
         drop(
             self.lock
@@ -162,7 +162,7 @@ impl EventStore {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        synced
+        closed
     }
 
     pub(super) fn index(&self) -> &dyn Index {

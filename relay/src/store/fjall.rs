@@ -3,11 +3,12 @@
 //! Batches go to its journal without a sync of their own; after a power loss it comes back as it
 //! was some batches ago, and the store replays the rest from the log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::log::sync_files;
 use super::{Batch, Index, StoreError, Visit};
 
 /// Memory for cached blocks.
@@ -25,6 +26,7 @@ const NO_ROW: &[u8] = &[0];
 
 /// An index on disk.
 pub struct FjallIndex {
+    folder: PathBuf,
     database: Database,
     rows: Keyspace,
 }
@@ -40,7 +42,11 @@ impl FjallIndex {
             .map_err(failed)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let rows = database.keyspace("index", options).map_err(failed)?;
-        Ok(Self { database, rows })
+        Ok(Self {
+            folder: folder.to_owned(),
+            database,
+            rows,
+        })
     }
 }
 
@@ -87,6 +93,12 @@ impl Index for FjallIndex {
         self.rows.insert(NO_ROW, []).map_err(failed)?;
         self.rows.remove(NO_ROW).map_err(failed)?;
         self.write_out()
+    }
+
+    /// It does not sync the names of all its files.
+    fn close(&self) -> Result<(), StoreError> {
+        self.sync()?;
+        sync_files(&self.folder).map_err(StoreError::of_write)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -204,7 +205,7 @@ impl SegmentLog {
         let mut header = [0; ALIGN];
         match file.read_exact_at(&mut header, offset) {
             Ok(()) => Ok(Header::decode(&header).is_some_and(Header::is_erased)),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -467,7 +468,7 @@ impl SegmentLog {
         match file.read_exact_at(&mut bytes, first.offset) {
             Ok(()) => {}
             // The last may have been cut off; the others have not.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 return match group.split_last() {
                     Some((_, [])) | None => Ok(()),
                     Some((last, others)) => {
@@ -556,4 +557,21 @@ pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
 /// Makes names in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Makes a folder durable, with all that is in it.
+pub(super) fn sync_files(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let synced = match path.is_dir() {
+            true => sync_files(&path),
+            false => File::open(&path).and_then(|file| file.sync_all()),
+        };
+        // An engine may be tidying up.
+        match synced {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+    }
+    sync_folder(folder)
 }

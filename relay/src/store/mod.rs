@@ -79,6 +79,11 @@ pub trait Index: Send + Sync {
     /// Rewrites what is needed so that removed rows leave the disk.
     fn compact(&self) -> Result<(), StoreError>;
 
+    /// Makes everything durable. Nothing is asked of it afterwards.
+    fn close(&self) -> Result<(), StoreError> {
+        self.sync()
+    }
+
     /// Whether it has met, in work of its own that nobody waits for, a file that does not hold what
     /// was written to it. An engine that says so to whoever reads next need not.
     fn has_met_damage(&self) -> bool {

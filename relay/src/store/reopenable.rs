@@ -113,6 +113,10 @@ impl Index for Reopenable {
         self.current()?.compact()
     }
 
+    fn close(&self) -> Result<(), StoreError> {
+        self.current()?.close()
+    }
+
     fn has_met_damage(&self) -> bool {
         self.current().is_ok_and(|index| index.has_met_damage())
     }

@@ -1,11 +1,14 @@
 //! The second index engine: sled, a lock-free tree over a log of its own.
 //!
-//! Three things that [`Index`] asks for and sled does not give are added here:
+//! Four things that [`Index`] asks for and sled does not give are added here:
 //!
 //! * Its `flush` hands pages to the kernel and does not wait for the disk: [`Index::sync`] syncs
 //!   the file as well.
 //! * It never rewrites what removed rows leave behind: [`Index::compact`] copies the living rows
 //!   into a new database beside the old one, chunk by chunk between batches, and removes the old.
+//! * It uses space again before the disk has what lay there elsewhere, so a power loss may leave rows
+//!   of late batches without those of earlier ones: a database that was open when the machine went
+//!   down counts as damaged ([`mark`]).
 //! * It panics where others return an error, and after a power loss it may open and panic only
 //!   when it reads: each call is guarded, and a database that does not read its files is disowned,
 //!   so that whoever opens it next builds the index anew.
@@ -13,7 +16,10 @@
 //! ```text
 //! index/current   the number of the database in use
 //! index/<number>  a folder that is sled's
+//! index/state     whether it is open
 //! ```
+
+mod mark;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -26,7 +32,9 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
-use super::log::sync_folder;
+use mark::Mark;
+
+use super::log::{sync_files, sync_folder};
 use super::{Batch, Index, StoreError, Visit};
 
 /// Memory for cached pages.
@@ -40,6 +48,7 @@ const LOCK_TRIES: (Duration, u32) = (Duration::from_millis(10), 500);
 pub struct SledIndex {
     folder: PathBuf,
     current: RwLock<Arc<Database>>,
+    mark: Mark,
     /// Held while a batch or a chunk of a compaction is written.
     next: Mutex<Option<Arc<Database>>>,
     /// One compaction at a time.
@@ -57,8 +66,11 @@ impl SledIndex {
             numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
         }
         let garbled = || StoreError::Index("the name of its database is garbled".to_owned());
-        let number = match std::fs::read_to_string(folder.join("current")) {
-            Ok(text) => text.trim().parse().map_err(|_| garbled())?,
+        let (number, mark) = match std::fs::read_to_string(folder.join("current")) {
+            Ok(text) => {
+                let number = text.trim().parse().map_err(|_| garbled())?;
+                (number, Mark::open(folder, false)?)
+            }
             // Not UTF-8.
             Err(error) if error.kind() == ErrorKind::InvalidData => return Err(garbled()),
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -66,8 +78,9 @@ impl SledIndex {
                     .iter()
                     .max()
                     .map_or(1, |last| last.saturating_add(1));
+                let mark = Mark::open(folder, true)?;
                 set_current(folder, number)?;
-                number
+                (number, mark)
             }
             Err(error) => return Err(error.into()),
         };
@@ -78,6 +91,7 @@ impl SledIndex {
         Ok(Self {
             folder: folder.to_owned(),
             current: RwLock::new(Arc::new(Database::open(folder, number)?)),
+            mark,
             next: Mutex::new(None),
             compacting: Mutex::new(()),
             is_disowned: AtomicBool::new(false),
@@ -209,6 +223,31 @@ impl Index for SledIndex {
         }
         done
     }
+
+    /// Afterwards every call fails.
+    fn close(&self) -> Result<(), StoreError> {
+        let mut next = self.next();
+        *next = None;
+        let current = self.current();
+        current.sync()?;
+        let folder = current.folder.clone();
+        let closed = Arc::new(Database {
+            folder: folder.clone(),
+            number: current.number,
+            rows: None,
+            is_retired: AtomicBool::new(false),
+        });
+        drop(current);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = closed;
+        match wait_for_lock(&folder.join("db")) {
+            // Somebody still reads: it is whole, and counts unless the machine goes down as well.
+            Err(StoreError::InUse) => return Ok(()),
+            waited => waited?,
+        }
+        // Also what it has written while it was let go of.
+        sync_files(&self.folder).map_err(StoreError::of_write)?;
+        self.mark.close()
+    }
 }
 
 /// One database of sled's, removed with its last user once it is retired.
@@ -235,7 +274,8 @@ impl Database {
     }
 
     fn rows(&self) -> Result<&sled::Db, StoreError> {
-        self.rows.as_ref().ok_or_else(gave_up)
+        let closed = || StoreError::Index("it is closed".to_owned());
+        self.rows.as_ref().ok_or_else(closed)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

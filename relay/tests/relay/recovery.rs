@@ -11,6 +11,7 @@ use sotto_relay::store::{Opened, StoreError};
 use wire::{Event, Filter};
 
 use crate::files::{self, copy, find, open, options, write};
+use crate::power::start_again;
 use crate::support::{Person, ids, mailbox, now, person};
 
 fn log(folder: &Path) -> PathBuf {
@@ -480,4 +481,30 @@ fn r_crash_10_a_wiped_segment_that_is_back_is_removed() {
             }
         }
     }
+}
+
+/// What sled leaves when the machine goes down is not to be believed, and what it closed is.
+#[test]
+fn r_power_3_an_index_of_sled_that_was_open_when_the_machine_went_down_is_built_anew() {
+    let to = person(1);
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let stored = wraps(&to, 3);
+    let start = |how: &str, warnings: usize| {
+        let opened = open(&data, IndexEngine::Sled);
+        assert_eq!(mail(&opened, &to), sorted(&stored), "{how}");
+        let is_told = |text: &&String| text.contains("the machine went down");
+        let told = opened.warnings.iter().filter(is_told).count();
+        assert_eq!((told, opened.warnings.len()), (warnings, warnings), "{how}");
+        opened
+    };
+    run(&data, IndexEngine::Sled, &[&stored]);
+    start_again(&data.join("index"));
+    // It was closed; whoever opens it now does not get to close it.
+    drop(start("closed", 0));
+    drop(start("killed", 0));
+    start_again(&data.join("index"));
+    end(start("the machine went down", 1));
+    start_again(&data.join("index"));
+    end(start("built anew, and closed", 0));
 }

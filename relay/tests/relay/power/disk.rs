@@ -78,6 +78,11 @@ impl Luck {
         }
     }
 
+    /// Whether nothing is lost that was written: then the kernel may have gone on.
+    pub fn is_of_a_kill(self) -> bool {
+        self.contents == 1.0 && self.names == 1.0
+    }
+
     pub fn random(random: &mut StdRng) -> Self {
         let chances = [0.0, 0.1, 0.5, 0.9, 1.0];
         let mut chance = || chances[random.random_range(0..chances.len())];

@@ -14,7 +14,7 @@ use sotto_relay::store::{Batch, Index, StoreError, engine};
 
 use super::disk::{Disk, Luck};
 use super::trace;
-use super::{number_of, seeds};
+use super::{number_of, seeds, start_again};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -81,6 +81,8 @@ fn r_power_2_the_program() {
     );
     let engine: IndexEngine = toml::Value::String(engine).try_into().unwrap();
     std::fs::create_dir(&folder).unwrap();
+    let parent = std::fs::File::open(folder.parent().unwrap()).unwrap();
+    parent.sync_all().unwrap();
     let index = engine::open(engine, &folder).unwrap();
     let is_done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|threads| {
@@ -102,6 +104,7 @@ fn r_power_2_the_program() {
         }
         is_done.store(true, std::sync::atomic::Ordering::Release);
     });
+    index.close().unwrap();
 }
 
 #[test]
@@ -154,18 +157,35 @@ fn r_power_2_an_index_is_as_it_was_after_some_batch_or_says_that_it_is_damaged()
             }
         }
         disk.assert_is(&root);
+        // It was closed: whatever else is lost, all of it is there.
+        for seed in seeds() {
+            let random = StdRng::seed_from_u64(seed);
+            let found = lose_power_once(engine, &disk, random);
+            let last = batches() - 1;
+            if found.as_ref() != Ok(&Some(last)) {
+                failures.push(format!("{engine:?}, closed, seed {seed}: {found:?}"));
+            }
+        }
     }
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-fn lose_power_once(engine: IndexEngine, disk: &Disk, mut random: StdRng) -> Result<(), String> {
+/// The number of the last batch that is there; none: it does not open, or counts as a new one.
+fn lose_power_once(
+    engine: IndexEngine,
+    disk: &Disk,
+    mut random: StdRng,
+) -> Result<Option<u64>, String> {
     let luck = Luck::random(&mut random);
     let after = tempfile::tempdir().unwrap();
     disk.lose_power(luck, &mut random, after.path());
     let folder = after.path().join("index");
     std::fs::create_dir_all(&folder).unwrap();
+    if !luck.is_of_a_kill() {
+        start_again(&folder);
+    }
     let Ok(index) = engine::open(engine, &folder) else {
-        return Ok(());
+        return Ok(None);
     };
     let read = index
         .get(LAST)
@@ -176,14 +196,14 @@ fn lose_power_once(engine: IndexEngine, disk: &Disk, mut random: StdRng) -> Resu
             Ok(index) if index.get(LAST).is_ok_and(|last| last.is_some()) => {
                 Err("damaged, and opened again as if it were not".to_owned())
             }
-            _ => Ok(()),
+            _ => Ok(None),
         };
     };
     let last = last.map(|last| u64::from_be_bytes(last.try_into().unwrap()));
     let wanted = rows_after(last);
     if last.is_none() || found == wanted {
         // Without that row the store takes the index for a new one, and builds it anew.
-        return Ok(());
+        return Ok(last);
     }
     let lost = wanted.iter().filter(|(key, _)| !found.contains_key(*key));
     let back = found.keys().filter(|key| !wanted.contains_key(*key));

@@ -14,7 +14,7 @@ use wire::{Event, EventId};
 
 use super::check::assert_gone;
 use super::disk::{Disk, Luck};
-use super::{load, number_of, seeds, trace};
+use super::{load, number_of, seeds, start_again, trace};
 use crate::crash::{Program, binary, store_section};
 use crate::files;
 use crate::support::{Client, ids, mailbox, now, person};
@@ -121,6 +121,9 @@ async fn r_gone_7_a_compaction_that_is_interrupted_leaves_nothing_that_a_deletio
                 };
                 let after = tempfile::tempdir().unwrap();
                 disk.lose_power(luck, &mut random, after.path());
+                if !luck.is_of_a_kill() {
+                    start_again(&after.path().join("data/index"));
+                }
                 let what = format!("{engine:?}, seed {seed}, call {moment} with {luck:?}");
                 delete_after(&run, engine, &after.path().join("data"), &what);
             }
