@@ -34,11 +34,13 @@ macro_rules! fixed_bytes {
             /// From lower-case hexadecimal; capitals are refused, since NIP-01 asks for lower case
             /// and two spellings of one id would be two keys in every map.
             pub fn from_hex(text: &str) -> Result<Self, DecodeError> {
-                if text.len() != $len * 2 || text.bytes().any(|b| b.is_ascii_uppercase()) {
-                    return Err(DecodeError::invalid($what));
+                let invalid = || DecodeError::invalid($what);
+                let text = text.as_bytes();
+                if text.len() != $len * 2 || text.iter().any(u8::is_ascii_uppercase) {
+                    return Err(invalid());
                 }
                 let mut bytes = [0; $len];
-                hex::decode_to_slice(text, &mut bytes).map_err(|_| DecodeError::invalid($what))?;
+                faster_hex::hex_decode(text, &mut bytes).map_err(|_| invalid())?;
                 Ok(Self(bytes))
             }
 
@@ -49,7 +51,7 @@ macro_rules! fixed_bytes {
 
             /// Lower-case hexadecimal.
             pub fn to_hex(&self) -> String {
-                hex::encode(self.0)
+                faster_hex::hex_string(&self.0)
             }
         }
 
@@ -165,5 +167,42 @@ impl SubscriptionId {
 impl fmt::Display for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At every place, since several places are read at once.
+    #[test]
+    fn lower_case_hexadecimal_is_read_and_nothing_else() {
+        let bytes: [u8; 64] = std::array::from_fn(|at| u8::try_from(at * 4 + 1).unwrap());
+        let text = Signature::from_bytes(bytes).to_hex();
+        assert!(text.starts_with("0105090d1115") && text.len() == 128);
+        assert_eq!(Signature::from_hex(&text).unwrap().as_bytes(), &bytes);
+        for at in 0..text.len() {
+            for other in 0..=0x7f_u8 {
+                let mut changed = text.clone().into_bytes();
+                changed[at] = other;
+                let changed = String::from_utf8(changed).unwrap();
+                let is_digit = matches!(other, b'0'..=b'9' | b'a'..=b'f');
+                let read = Signature::from_hex(&changed);
+                assert_eq!(read.is_ok(), is_digit, "{other:#x} at {at}");
+                assert!(read.is_ok_and(|read| read.to_hex() == changed) || !is_digit);
+            }
+        }
+        for wrong in [
+            "",
+            text.get(1..).unwrap(),
+            text.get(2..).unwrap(),
+            &format!("{text}0"),
+            &format!("0x{text}"),
+        ] {
+            assert!(Signature::from_hex(wrong).is_err(), "{wrong}");
+        }
+        let key = text.get(..64).unwrap();
+        assert!(PublicKey::from_hex(&format!("0x{}", key.get(2..).unwrap())).is_err());
+        assert!(PublicKey::from_hex(&"é".repeat(32)).is_err());
     }
 }
