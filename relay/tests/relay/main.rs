@@ -54,3 +54,4 @@ mod strategies;
 mod support;
 mod tls;
 mod transfer;
+mod user;
