@@ -35,7 +35,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Accepts until `stop` resolves, then waits for requests under way.
+/// Accepts until `stop` resolves, then waits for requests under way, and cuts off those that take
+/// longer than `stop_timeout`. When this returns, no connection is left.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -48,6 +49,7 @@ pub(crate) async fn serve(
     let addresses = Arc::new(Addresses::new(limits.connections_per_address));
     let tasks = TaskTracker::new();
     let stopping = CancellationToken::new();
+    let cut_off = CancellationToken::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         // A place is taken before the socket is: above the limit, peers wait in the backlog.
@@ -75,8 +77,9 @@ pub(crate) async fn serve(
                 _seat: seat,
             };
             let connection = connection(stream, router.clone(), limits, stopping.clone());
+            let cut_off = cut_off.clone();
             tasks.spawn(async move {
-                connection.await;
+                let _ = cut_off.run_until_cancelled(connection).await;
                 drop(guest);
             });
         }
@@ -89,6 +92,8 @@ pub(crate) async fn serve(
         .is_err()
     {
         tracing::warn!("transfers under way were cut off");
+        cut_off.cancel();
+        tasks.wait().await;
     }
 }
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use wire::Sha256;
 
+use crate::blocking::Blocking;
 use crate::range::{self, Wanted};
 use crate::refusal::Refusal;
-use crate::server::{Shared, blocking};
+use crate::server::Shared;
 use crate::storage::{Blob, ReadBlob, StorageError};
 use crate::upload::{SUNSET, http_date};
 
@@ -37,7 +38,11 @@ pub(crate) async fn get(
     let reader = shared
         .blocking(move |storage| storage.open(&wanted_hash, now))
         .await?;
-    let mut response = (status, Body::from_stream(pieces(reader, first, count))).into_response();
+    let mut response = (
+        status,
+        Body::from_stream(pieces(reader, first, count, shared.calls.clone())),
+    )
+        .into_response();
     describe(response.headers_mut(), hash, &blob, count);
     if status == StatusCode::PARTIAL_CONTENT {
         let last = first.saturating_add(count).saturating_sub(1);
@@ -114,14 +119,15 @@ fn pieces(
     reader: Box<dyn ReadBlob>,
     first: u64,
     count: u64,
+    calls: Blocking,
 ) -> impl futures_util::Stream<Item = Result<Bytes, StorageError>> {
     stream::try_unfold(
-        (reader, first, count),
-        |(mut reader, at, left)| async move {
+        (reader, first, count, calls),
+        |(mut reader, at, left, calls)| async move {
             if left == 0 {
                 return Ok(None);
             }
-            let (piece, reader) = blocking(move || {
+            let read = move || {
                 let length = usize::try_from(left.min(PIECE_BYTES)).unwrap_or(usize::MAX);
                 let mut buffer = vec![0; length];
                 let read = reader.read_at(at, &mut buffer)?;
@@ -131,10 +137,11 @@ fn pieces(
                 }
                 buffer.truncate(read);
                 Ok((Bytes::from(buffer), reader))
-            })
-            .await?;
+            };
+            let (piece, reader) = calls.run(read).await?;
             let read = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-            let next = (reader, at.saturating_add(read), left.saturating_sub(read));
+            let left = left.saturating_sub(read);
+            let next = (reader, at.saturating_add(read), left, calls);
             Ok(Some((piece, next)))
         },
     )

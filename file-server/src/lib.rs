@@ -13,6 +13,7 @@
 //! The rules, each with the test that carries it: `docs/behaviour/file-server.md`.
 
 mod authorize;
+mod blocking;
 pub mod check;
 pub mod config;
 mod connection;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wire::relay_url::Origin;
 
+use crate::blocking::Blocking;
 use crate::config::Config;
 use crate::quota::Quota;
 use crate::storage::{DiskStorage, Storage, StorageError};
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) quota: Arc<Quota>,
     /// Wakes the sweeper before its time.
     pub(crate) sweep: Notify,
+    /// The calls to the store, and what else may wait for the disk.
+    pub(crate) calls: Blocking,
     storage: Arc<dyn Storage>,
     clock: Clock,
 }
@@ -88,20 +91,11 @@ impl Shared {
         call: impl FnOnce(&dyn Storage) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let storage = Arc::clone(&self.storage);
-        blocking(move || call(&*storage)).await
+        self.calls.run(move || call(&*storage)).await
     }
 }
 
-/// Runs `call` on the threads that may wait. Its panic, or the end of the runtime, is an error.
-pub(crate) async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-) -> Result<T, StorageError> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .unwrap_or_else(|error| Err(StorageError::Io(io::Error::other(error))))
-}
-
-/// A running file server. Dropping it stops it at once; [`FileServer::stop`] waits for transfers.
+/// A running file server. Dropping it lets it stop by itself; [`FileServer::stop`] waits for that.
 #[derive(Debug)]
 pub struct FileServer {
     address: SocketAddr,
@@ -114,13 +108,12 @@ impl FileServer {
     /// returns, the server answers.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let data = config.data.clone();
-        let storage =
-            blocking(move || DiskStorage::open(&data))
-                .await
-                .map_err(|error| match error {
-                    StorageError::Busy => StartError::DataBusy,
-                    other => StartError::Storage(other),
-                })?;
+        let calls = Blocking::default();
+        let opened = calls.run(move || DiskStorage::open(&data)).await;
+        let storage = opened.map_err(|error| match error {
+            StorageError::Busy => StartError::DataBusy,
+            other => StartError::Storage(other),
+        })?;
         Self::start_with(config, Arc::new(storage), Clock::system()).await
     }
 
@@ -157,8 +150,9 @@ impl FileServer {
         local_url(self.address)
     }
 
-    /// Stops taking connections, lets transfers under way finish within the configured time, and
-    /// returns when the last is done.
+    /// Stops taking connections, lets transfers under way finish within the configured time, cuts
+    /// off those that have not, and returns when the server has let go of the store: another may
+    /// open it.
     pub async fn stop(mut self) {
         self.stop.cancel();
         // The task ends by itself; had it panicked, there would be nothing left to wait for.
@@ -190,6 +184,7 @@ async fn run(
         origin,
         quota: Arc::default(),
         sweep: Notify::new(),
+        calls: Blocking::default(),
         config,
         storage,
         clock,
@@ -198,6 +193,9 @@ async fn run(
     let router = routes::router(Arc::clone(&shared));
     connection::serve(listener, router, &shared.config.limits, stop).await;
     sweeper.abort();
+    // What is aborted is the waiting for a sweep; the sweep itself is one of the calls.
+    let _ = sweeper.await;
+    shared.calls.ended().await;
 }
 
 /// Erases what has expired or was deleted, every so often and when somebody asks.

@@ -13,10 +13,11 @@ use wire::Sha256;
 use wire::blob::Verb;
 
 use crate::authorize;
+use crate::blocking::Blocking;
 use crate::config::Limits;
 use crate::quota::{QuotaError, granted_sunset};
 use crate::refusal::Refusal;
-use crate::server::{Shared, blocking};
+use crate::server::Shared;
 use crate::storage::{Claim, Staged, StorageError, Stored};
 
 /// When a blob is to be gone, and when it will be (RFC 8594, as BUD-01 uses it).
@@ -42,11 +43,11 @@ pub(crate) async fn put(
     let permit = shared.quota.admit(token.pubkey(), size, usage, limits)?;
 
     let staged = shared.storage().stage()?;
-    let mut incoming = Incoming::new(staged);
+    let mut incoming = Incoming::new(staged, shared.calls.clone());
     receive(body, size, limits, &mut incoming).await?;
     let (hash, staged) = incoming.finish().await?;
     if hash != named {
-        drop_elsewhere(staged);
+        shared.calls.drop(staged);
         let reason = "the hash of the blob is not the one in the token";
         return Err(Refusal::new(StatusCode::CONFLICT, reason));
     }
@@ -57,7 +58,8 @@ pub(crate) async fn put(
         owner: token.pubkey(),
         sunset: granted_sunset(asked, now, limits),
     };
-    let stored = blocking(move || staged.commit(&hash, claim, spent, now)).await?;
+    let commit = move || staged.commit(&hash, claim, spent, now);
+    let stored = shared.calls.run(commit).await?;
     drop(permit);
     Ok(created(shared, &hash, &stored, claim.sunset))
 }
@@ -145,6 +147,7 @@ struct Incoming {
     /// Absent only while a batch is being written, or after a failure.
     sink: Option<Sink>,
     buffer: BytesMut,
+    calls: Blocking,
 }
 
 struct Sink {
@@ -153,11 +156,12 @@ struct Sink {
 }
 
 impl Incoming {
-    fn new(staged: Box<dyn Staged>) -> Self {
+    fn new(staged: Box<dyn Staged>, calls: Blocking) -> Self {
         let hasher = sha2::Sha256::new();
         Self {
             sink: Some(Sink { staged, hasher }),
             buffer: BytesMut::new(),
+            calls,
         }
     }
 
@@ -174,13 +178,12 @@ impl Incoming {
     async fn write(&mut self) -> Result<(), StorageError> {
         let batch = self.buffer.split().freeze();
         let mut sink = self.sink.take().ok_or_else(broken)?;
-        let sink = blocking(move || {
+        let write = move || {
             sink.hasher.update(&batch);
             sink.staged.write(&batch)?;
             Ok(sink)
-        })
-        .await?;
-        self.sink = Some(sink);
+        };
+        self.sink = Some(self.calls.run(write).await?);
         Ok(())
     }
 
@@ -195,21 +198,13 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(sink) = self.sink.take() {
-            drop_elsewhere(sink.staged);
+            self.calls.drop(sink.staged);
         }
     }
 }
 
 fn broken() -> StorageError {
     StorageError::Io(std::io::Error::other("the upload failed before"))
-}
-
-/// Erasing what was written may take long, so it is done where it holds nobody up.
-fn drop_elsewhere(staged: Box<dyn Staged>) {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(staged))),
-        Err(_) => drop(staged),
-    }
 }
 
 /// The blob descriptor of BUD-02. It does not say who uploaded.

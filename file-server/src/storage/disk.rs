@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::FlockOperation;
 use wire::Sha256;
 use wire::ids::PublicKey;
 
@@ -44,13 +45,37 @@ pub struct DiskStorage(Arc<Disk>);
 
 pub(super) struct Disk {
     pub(super) folders: Folders,
-    /// `flock` on it is what keeps a second server away; the kernel lets go when we die.
-    _lock: File,
+    _lock: Lock,
     index: Mutex<Index>,
     /// Changes to one blob's record and bytes happen one after the other. Blobs share a lock by
     /// their first byte; fsyncs of blobs under different locks run side by side.
     stripes: [Mutex<()>; 256],
     next: AtomicU64,
+}
+
+/// Keeps other servers out of a data folder. The kernel lets go of it when the process dies.
+struct Lock(File);
+
+impl Lock {
+    fn take(root: &Path) -> Result<Self, StorageError> {
+        let file = private_file()
+            .create(true)
+            .truncate(false)
+            .open(root.join("lock"))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StorageError::Busy),
+            Err(error) => Err(io::Error::from(error).into()),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked for as long as a child that was just forked
+        // holds a copy of the descriptor. If this fails, closing is what is left.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// What is kept in memory about every blob, so that a look-up touches no disk.
@@ -78,15 +103,7 @@ impl DiskStorage {
     /// Fails with [`StorageError::Busy`] while another process or handle has it open.
     pub fn open(root: &Path) -> Result<Self, StorageError> {
         let folders = Folders::create(root)?;
-        let lock = private_file()
-            .create(true)
-            .truncate(false)
-            .open(root.join("lock"))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StorageError::Busy),
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
+        let lock = Lock::take(root)?;
         let index = recovery::recover(&folders)?;
         Ok(Self(Arc::new(Disk {
             folders,

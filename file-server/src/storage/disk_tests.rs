@@ -156,6 +156,17 @@ fn one_folder_has_one_store_at_a_time() {
 }
 
 #[test]
+fn f_st_7_a_copy_of_the_locks_descriptor_in_a_child_keeps_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = DiskStorage::open(folder.path()).unwrap();
+    // What a fork leaves in the child until it runs another program.
+    let copy = store.0._lock.0.try_clone().unwrap();
+    drop(store);
+    DiskStorage::open(folder.path()).unwrap();
+    drop(copy);
+}
+
+#[test]
 fn files_and_folders_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = filled();

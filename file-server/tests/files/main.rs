@@ -16,6 +16,7 @@ mod corpus;
 mod deletion;
 mod full_disk;
 mod program;
+mod stopping;
 mod sunset;
 mod support;
 mod transfer;
