@@ -17,6 +17,8 @@ use wire::{
     SubscriptionId, Tag, Tags,
 };
 
+/// Awaited conditions give up after this. Less than the time limits that the relay has by itself, so
+/// that none of those is taken for the shorter one that a test has set.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Somebody with a key.
