@@ -12,7 +12,7 @@ use wire::{Event, EventId, RelayFrame};
 use crate::files;
 use crate::full::note_of;
 use crate::program::SmallDisk;
-use crate::support::{Client, ids, person, start, subscription};
+use crate::support::{Client, PATIENCE, ids, person, start, subscription};
 
 /// The index lies on a small disk of its own here, so that it is the index that meets the end.
 #[tokio::test]
@@ -80,7 +80,8 @@ async fn r_full_6_an_index_that_failed_is_opened_again_once_there_is_room() {
         let found = all(&mut client).await;
         assert!(kept.iter().all(|id| found.contains(id)), "{engine:?}");
         // What the index missed is here as well now, and nobody was told of it when it came.
-        let seen = live.await.unwrap();
+        let seen = tokio::time::timeout(PATIENCE, live).await;
+        let seen = seen.expect("the last one was not delivered").unwrap();
         let differ: Vec<_> = seen.symmetric_difference(&found).collect();
         assert!(differ.is_empty(), "{engine:?}: {differ:?}");
         client.put(&person(1).deletion(&first)).await;
@@ -109,8 +110,11 @@ async fn live_until(relay: &Relay, last: EventId) -> tokio::task::JoinHandle<BTr
     tokio::spawn(async move {
         let mut seen = BTreeSet::new();
         while !seen.contains(&last) {
-            if let RelayFrame::Event(_, event) = client.receive().await {
-                seen.insert(event.id());
+            // While nothing is taken there is nothing to see, for as long as that lasts.
+            match client.receive_some_time().await {
+                Some(RelayFrame::Event(_, event)) => drop(seen.insert(event.id())),
+                Some(_) => {}
+                None => panic!("the relay closed the connection"),
             }
         }
         seen

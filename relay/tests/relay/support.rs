@@ -137,11 +137,15 @@ impl Client {
 
     /// The next frame; nothing if the relay closed the connection.
     pub async fn try_receive(&mut self) -> Option<RelayFrame> {
+        tokio::time::timeout(PATIENCE, self.receive_some_time())
+            .await
+            .expect("the relay said nothing for too long")
+    }
+
+    /// The next frame, however long it takes; nothing if the relay closed the connection.
+    pub async fn receive_some_time(&mut self) -> Option<RelayFrame> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.socket.next())
-                .await
-                .expect("the relay said nothing for too long");
-            match message {
+            match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
                     let bytes = Bytes::from(text.as_bytes().to_vec());
                     return Some(RelayFrame::decode(&bytes).unwrap());
