@@ -7,7 +7,8 @@
 //! 2. `routes` reads the path and sets the headers that every answer carries.
 //! 3. `authorize` asks for a token for this verb, this blob and this server.
 //! 4. [`quota`] says who may store how much at once, `upload`, `download` and `delete` do it.
-//! 5. [`storage`] keeps the bytes and the claims, and forgets both for good.
+//! 5. [`storage`] keeps the bytes and the claims, and forgets both for good; `blocking` calls it
+//!    where that holds nobody up.
 //!
 //! [`config`] is the file an operator writes, [`check`] looks at a running server from outside.
 //! The rules, each with the test that carries it: `docs/behaviour/file-server.md`.
