@@ -4,16 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use sotto_files::storage::{
-    Blob, Claim, MemoryStorage, ReadBlob, Spent, Staged, Storage, StorageError, Stored, Swept,
-    Usage,
-};
+use sotto_files::storage::{Claim, Spent, Staged, StorageError, Stored};
 use sotto_files::{Clock, Config, FileServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wire::Sha256;
 use wire::blob::Verb;
-use wire::ids::PublicKey;
 
+use crate::altered::Altered;
 use crate::support::{
     TokenDraft, World, all_files, ask, begin_upload, files_with, key, real_now, sample, until,
 };
@@ -85,12 +82,7 @@ async fn f_up_6_a_disk_that_fills_up_in_the_middle_is_507_and_leaves_nothing() {
     drop(world);
 }
 
-/// A store whose medium takes `room` bytes per blob and then is full.
-struct Cramped {
-    inner: MemoryStorage,
-    room: usize,
-}
-
+/// A blob whose medium takes `room` bytes of it and then is full.
 struct CrampedStaged {
     inner: Box<dyn Staged>,
     room: usize,
@@ -114,46 +106,14 @@ impl Staged for CrampedStaged {
     }
 }
 
-impl Storage for Cramped {
-    fn stage(&self) -> Result<Box<dyn Staged>, StorageError> {
-        let inner = self.inner.stage()?;
-        let room = self.room;
-        Ok(Box::new(CrampedStaged { inner, room }))
-    }
-    fn find(&self, hash: &Sha256, now: u64) -> Option<Blob> {
-        self.inner.find(hash, now)
-    }
-    fn open(&self, hash: &Sha256, now: u64) -> Result<Box<dyn ReadBlob>, StorageError> {
-        self.inner.open(hash, now)
-    }
-    fn is_spent(&self, hash: &Sha256, token: &Spent) -> Result<bool, StorageError> {
-        self.inner.is_spent(hash, token)
-    }
-    fn release(
-        &self,
-        hash: &Sha256,
-        owner: &PublicKey,
-        token: Spent,
-        now: u64,
-    ) -> Result<(), StorageError> {
-        self.inner.release(hash, owner, token, now)
-    }
-    fn sweep(&self, now: u64) -> Swept {
-        self.inner.sweep(now)
-    }
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-}
-
 #[tokio::test]
 async fn f_up_6_a_write_that_finds_no_room_is_507() {
     let mut config = Config::new("unused");
     config.listen.set_port(0);
-    let storage = Cramped {
-        inner: MemoryStorage::new(),
-        room: 200_000,
-    };
+    let storage = Altered::staging(|inner| {
+        let room = 200_000;
+        Box::new(CrampedStaged { inner, room })
+    });
     let server = FileServer::start_with(config, Arc::new(storage), Clock::system());
     let server = server.await.unwrap();
     for (size, expected) in [(100_000, 201), (500_000, 507), (150_000, 201)] {

@@ -11,6 +11,7 @@
               allowances do not reach the functions that its tests share"
 )]
 
+mod altered;
 mod attacks;
 mod corpus;
 mod deletion;
